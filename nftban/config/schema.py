@@ -1,0 +1,163 @@
+"""The settings, checked.
+
+Takes the merged tables of nftban.toml and conf.d/*.toml; gives frozen `Settings`.  pydantic does the checking, so
+that every fault is found in one pass; load.py turns its findings into words with file and line.
+Guarantees: a `Settings` object has only values the daemon can run with; nothing here reads a file or a clock.
+Every field's description is its documentation (`nftban config schema` and docs/configuration.md speak from it).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from nftban.config.words import ban_seconds, port_list, seconds
+from nftban.prefixes import Prefix
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+BanSeconds = Annotated[float | None, BeforeValidator(ban_seconds)]
+Ports = Annotated[tuple[int, ...], BeforeValidator(port_list)]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+def _strings(written: object) -> object:
+    return (written,) if isinstance(written, str) else written
+
+
+def _prefix(written: object) -> Prefix:
+    if isinstance(written, Prefix):
+        return written
+    if not isinstance(written, str):
+        raise ValueError(f"{written!r} is not an address or prefix; write it as a string")
+    return Prefix.parse(written)
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
+PrefixText = Annotated[Prefix, BeforeValidator(_prefix)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        return given
+
+
+class Daemon(_Table):
+    state: str = Field("", description="the SQLite store; empty: /var/lib/nftban/state.db, or below XDG_STATE_HOME")
+    socket: str = Field("", description="the control socket; empty: /run/nftban/control.sock, or in XDG_RUNTIME_DIR")
+    group: str = Field(
+        "", description="a group whose members may use the control socket besides root and the daemon's user"
+    )
+
+
+class Kernel(_Table):
+    table: str = Field("nftban", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="name of our nftables table (inet)")
+    ssh_ports: Ports = Field((22,), description="ports whose live, authenticated sessions are never banned")
+
+
+class Allow(_Table):
+    prefixes: tuple[PrefixText, ...] = Field((), description="addresses and prefixes that are never banned")
+
+
+class Dns(_Table):
+    servers: Strings = Field((), description="resolvers to ask, ADDRESS or ADDRESS:PORT; empty: /etc/resolv.conf")
+    deadline: Seconds = Field(4.0, description="a verdict waits no longer than this for answers")
+
+
+class Dnsbl(_Table):
+    enabled: bool = Field(True, description="ask DNSBLs about offenders")
+    zones: tuple[str, ...] = Field(
+        (), description="zones in Postfix's notation: zone=codes*points (man 5 postconf, postscreen_dnsbl_sites)"
+    )
+    reverse: bool = Field(True, description="ask for PTR and its forward confirmation")
+    policy_limit: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="evidence about dynamic ranges and reverse DNS together counts at most this much (port 25 only)",
+    )
+    no_name_points: int = Field(
+        1, ge=0, le=1000, description="points for an address without a PTR record (port 25 only)"
+    )
+    unconfirmed_points: int = Field(
+        1, ge=0, le=1000, description="points where no PTR name leads back to the address (port 25 only)"
+    )
+    daily_budget: int = Field(80_000, ge=1, le=100_000_000, description="queries a day to one zone; kept over restarts")
+    test_every: Seconds = Field(1800.0, description="how often each zone's test points (RFC 5782) are asked")
+
+
+class Reverify(_Table):
+    every: Seconds = Field(900.0, description="how often live bans that rest on a listing are verified again")
+    extend_within: Seconds = Field(
+        1800.0, description="a ban still listed that ends within this is extended by its length"
+    )
+
+
+class _JailValues(_Table):
+    maxretry: int | None = Field(None, ge=1, le=1_000_000, description="points at which an address is banned")
+    findtime: Seconds | None = Field(None, description="the window in which points are added up")
+    bantime: BanSeconds = Field(None, description='how long the first ban lasts, or "permanent"')
+    bantime_max: Seconds | None = Field(None, description="a repeated ban never lasts longer than this")
+    bantime_factor: float | None = Field(
+        None, ge=1, le=100, description="each repetition lasts this many times longer; 1: always the same"
+    )
+    verify_at: int | None = Field(None, ge=1, le=1_000_000, description="offences after which DNS is asked")
+    spare_login: Seconds | None = Field(None, description="a successful login spares its address for this long")
+
+
+class Defaults(_JailValues):
+    maxretry: int = Field(6, ge=1, le=1_000_000, description="points at which an address is banned")
+    findtime: Seconds = Field(600.0, description="the window in which points are added up")
+    bantime: BanSeconds = Field(3600.0, description='how long the first ban lasts, or "permanent"')
+    bantime_max: Seconds = Field(604800.0, description="a repeated ban never lasts longer than this")
+    bantime_factor: float = Field(
+        2.0, ge=1, le=100, description="each repetition lasts this many times longer; 1: always the same"
+    )
+    verify_at: int = Field(2, ge=1, le=1_000_000, description="offences after which DNS is asked")
+    spare_login: Seconds = Field(3600.0, description="a successful login spares its address for this long")
+    max_prefix4: int = Field(16, ge=1, le=32, description="the widest IPv4 prefix that may be banned")
+    max_prefix6: int = Field(32, ge=1, le=128, description="the widest IPv6 prefix that may be banned")
+    count4: int = Field(32, ge=8, le=32, description="IPv4 offences are counted and banned per prefix of this length")
+    count6: int = Field(64, ge=16, le=128, description="IPv6 offences are counted and banned per prefix of this length")
+
+
+class Jail(_JailValues):
+    enabled: bool = Field(True, description="whether this jail counts and bans")
+    filter: str = Field(
+        min_length=1, description="name of a filter, with fail2ban's parameters: postfix[mode=aggressive]"
+    )
+    logpath: Strings = Field(description="log files; shell patterns are expanded")
+    port: str | int | tuple[str | int, ...] = Field(
+        "all", description='what a ban covers: "all", a name from [scopes], or ports as in fail2ban: "smtp,submission"'
+    )
+    dnsbl: bool = Field(True, description="whether this jail's suspects are looked up in DNSBLs and reverse DNS")
+
+
+class Settings(_Table):
+    daemon: Daemon = Daemon()
+    kernel: Kernel = Kernel()
+    allow: Allow = Allow()
+    dns: Dns = Dns()
+    dnsbl: Dnsbl = Dnsbl()
+    reverify: Reverify = Reverify()
+    scopes: dict[str, Ports] = Field(default_factory=dict, description="names for groups of ports")
+    defaults: Defaults = Defaults()
+    jail: dict[str, Jail] = Field(default_factory=dict, description="one table per jail")
+
+    @model_validator(mode="after")
+    def _names(self) -> Settings:
+        for kind, names in (("scope", self.scopes), ("jail", self.jail)):
+            for name in names:
+                if not _NAME.match(name):
+                    raise ValueError(f"{kind} name {name!r}: use letters, digits, _ and -, at most 64")
+        if "all" in self.scopes:
+            raise ValueError('the scope "all" is built in; give yours another name')
+        return self
