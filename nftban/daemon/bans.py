@@ -1,0 +1,110 @@
+"""The live bans: store, kernel and memory held together.
+
+Takes bans to place and to lift; gives what the kernel refused.  Store first, then kernel: there is never an entry
+in the kernel that nobody can explain, and a ban that the kernel did not get yet is put there by the next reconcile.
+Guarantees: after `reconcile` the kernel's sets hold exactly the live bans and the allow list (expiry within a
+second).  Does not: ask whether a ban may be (the callers ask lockout.py first), judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nftban.kernel import Kernel, plan
+from nftban.kernel.layout import Layout
+from nftban.prefixes import Prefix, PrefixSet
+from nftban.records import Ban, Delta, Refused
+from nftban.store.sqlite import Store, StoredBan
+
+Key = tuple[Prefix, str]
+
+
+class Bans:
+    """All bans that hold now."""
+
+    def __init__(self, store: Store, kernel: Kernel, layout: Layout) -> None:
+        self._store = store
+        self._kernel = kernel
+        self._layout = layout
+        self._live: dict[Key, StoredBan] = {}
+        self._allow = PrefixSet()
+
+    def load(self, now: float) -> int:
+        """Takes the live bans from the store; returns how many."""
+        self._store.expire(now)
+        self._live = {(s.ban.prefix, s.ban.scope): s for s in self._store.live_bans(now)}
+        return len(self._live)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[StoredBan]:
+        return iter(list(self._live.values()))
+
+    def get(self, prefix: Prefix, scope: str) -> StoredBan | None:
+        """The live ban of exactly this prefix and scope."""
+        return self._live.get((prefix, scope))
+
+    def covering(self, prefix: Prefix) -> list[StoredBan]:
+        """The live bans whose prefix contains this one, the widest first."""
+        found = []
+        for length in range(prefix.length + 1):
+            wider = prefix.widened(length)
+            found += [s for scope in self._layout.scopes if (s := self._live.get((wider, scope.name)))]
+        return found
+
+    def covers(self, prefix: Prefix, scope: str, now: float) -> bool:
+        """Is the prefix banned already, in this scope or in all?"""
+        return any(s.ban.scope in (scope, "all") and s.ban.holds(now) for s in self.covering(prefix))
+
+    def place(self, ban: Ban, now: float) -> list[Refused]:
+        """Makes a ban hold: in the store, then in the kernel; a live one of the same prefix and scope is replaced."""
+        placed = self._store.add_ban(ban)
+        earlier = self._live.get((ban.prefix, ban.scope))
+        self._live[ban.prefix, ban.scope] = placed
+        element = self._layout.place(ban.prefix, ban.scope, ban.until)
+        if self._layout.address_sets[element.set].interval:
+            return self._match_set(element.set, now)
+        delta = Delta(refresh=(element,)) if earlier else Delta(add=(element,))
+        return self._kernel.apply(delta, now)
+
+    def lift(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
+        """Ends the ban of exactly this prefix and scope, in the kernel too; False where there is none."""
+        stood = self._live.pop((prefix, scope), None)
+        ended = self._store.end_ban(prefix, scope, now, how)
+        if stood is None:
+            return ended
+        element = self._layout.place(prefix, scope)
+        if self._layout.address_sets[element.set].interval:
+            self._match_set(element.set, now)
+        else:
+            self._kernel.apply(Delta(delete=(element,)), now)
+        return True
+
+    def expire(self, now: float) -> int:
+        """Notes the end of the bans whose time is over (the kernel has dropped them by itself)."""
+        over = [key for key, s in self._live.items() if not s.ban.holds(now)]
+        for key in over:
+            del self._live[key]
+        if over:
+            self._store.expire(now)
+        return len(over)
+
+    def reconcile(self, allow: PrefixSet, now: float) -> tuple[Delta, list[Refused]]:
+        """Makes the kernel equal to the intent; returns what had to be changed and what was refused."""
+        self._allow = allow
+        self.expire(now)
+        self._kernel.create()
+        bans = (s.ban for s in self._live.values())
+        desired = plan.desired(bans, allow, self._layout, now)
+        delta = plan.difference(desired, self._kernel.present(now), now)
+        return delta, self._kernel.apply(delta, now) if delta else []
+
+    def _match_set(self, name: str, now: float) -> list[Refused]:
+        """Brings one interval set to its intent: its elements depend on each other (they may not overlap)."""
+        spec = self._layout.address_sets[name]
+        bans = (s.ban for s in self._live.values() if s.ban.scope == spec.scope)
+        desired = [e for e in plan.desired(bans, PrefixSet(), self._layout, now) if e.set == name]
+        present = [e for e in self._kernel.present(now) if e.set == name]
+        return self._kernel.apply(plan.difference(desired, present, now), now)
+

@@ -1,0 +1,274 @@
+"""What must survive a restart: bans with all that explains them, logins, cursors, quotas, events.
+
+Takes and gives the records of records.py; `now` is always an argument.  One SQLite file in WAL mode.
+Guarantees: a ban is on disk before `add_ban` returns (synchronous=FULL for bans: losing power loses no ban that
+was reported); of one prefix and scope at most one ban is live; a store written by a newer version is refused, not
+guessed at.  Does not: decide anything, know the kernel.  One process writes; others may read meanwhile.
+Source: https://www.sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nftban.errors import NftbanError, PermissionNeededError, TryAgainError
+from nftban.plain import from_plain, to_plain
+from nftban.prefixes import BITS, Prefix
+from nftban.records import Ban, Cursor, Event, Evidence, Login, Offence, Origin, Verdict
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE ban (
+    id INTEGER PRIMARY KEY,
+    family INTEGER NOT NULL, first BLOB NOT NULL, last BLOB NOT NULL, length INTEGER NOT NULL,
+    scope TEXT NOT NULL, since REAL NOT NULL, until REAL, origin TEXT NOT NULL, jail TEXT NOT NULL,
+    reason TEXT NOT NULL, score INTEGER, threshold INTEGER, needs_listing INTEGER NOT NULL,
+    detail TEXT NOT NULL, ended REAL, how TEXT
+);
+CREATE UNIQUE INDEX ban_live ON ban (family, first, length, scope) WHERE ended IS NULL;
+CREATE INDEX ban_first ON ban (family, first);
+CREATE INDEX ban_ended ON ban (ended) WHERE ended IS NOT NULL;
+CREATE TABLE login (prefix TEXT PRIMARY KEY, time REAL NOT NULL, user TEXT NOT NULL, line TEXT NOT NULL,
+    source TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE cursor (source TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE event (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, prefix TEXT);
+CREATE INDEX event_time ON event (time);
+"""
+
+_COLUMNS = (
+    "id, family, first, length, scope, since, until, origin, jail, reason, score, threshold, needs_listing, ended, how"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBan:
+    """A ban as the store lists it: without its evidence, which `detail` fetches.  ended, how: None while it lives;
+    else when and how it ended ("expired", "unbanned", "delisted", "extended")."""
+
+    id: int
+    ban: Ban
+    score: int | None
+    threshold: int | None
+    needs_listing: bool
+    ended: float | None
+    how: str | None
+
+
+class Store:
+    """One open store."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or makes it; raises NftbanError with advice where that cannot be."""
+        self.path = path
+        try:
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            uri = f"{path.resolve().as_uri()}{'?mode=ro' if read_only else ''}"
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not read_only:
+                with self._transaction():
+                    for statement in _TABLES.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        except (sqlite3.OperationalError, PermissionError) as e:
+            if isinstance(e, sqlite3.OperationalError) and "locked" in str(e):
+                raise TryAgainError(f"the store {path} is busy: {e}", "try again in a moment") from None
+            raise PermissionNeededError(
+                f"the store {path} cannot be opened: {e}", "run as root or as the user the daemon runs as"
+            ) from None
+        except sqlite3.DatabaseError as e:
+            raise NftbanError(
+                f"the store {path} is damaged: {e}", f"move it away (mv {path} {path}.bad); a new one is made at start"
+            ) from None
+        if version > SCHEMA:
+            raise NftbanError(
+                f"the store {path} was written by a newer nftban (schema {version}, this one knows {SCHEMA})",
+                "install that version again, or name another file as daemon.state",
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # bans
+
+    def add_ban(self, ban: Ban) -> StoredBan:
+        """Writes a ban; a live one of the same prefix and scope ends as "extended"."""
+        detail = json.dumps(
+            {
+                "verdict": to_plain(ban.verdict),
+                "evidence": to_plain(ban.evidence),
+                "offences": to_plain(ban.offences),
+            }
+        )
+        score, threshold, needs = (
+            (ban.verdict.score, ban.verdict.threshold, ban.verdict.needs_listing)
+            if ban.verdict
+            else (None, None, False)
+        )
+        with self._transaction():
+            self._end(ban.prefix, ban.scope, ban.since, "extended")
+            row = self._db.execute(
+                "INSERT INTO ban (family, first, last, length, scope, since, until, origin, jail, reason, score,"
+                " threshold, needs_listing, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+                (
+                    *_key(ban.prefix), ban.scope, ban.since, ban.until, ban.origin.value, ban.jail, ban.reason,
+                    score, threshold, needs, detail,
+                ),
+            ).fetchone()  # fmt: skip
+        return StoredBan(row[0], _light(ban), score, threshold, needs, None, None)
+
+    def end_ban(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
+        """Ends the live ban of exactly that prefix and scope; False where there is none."""
+        with self._transaction():
+            return self._end(prefix, scope, now, how)
+
+    def _end(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
+        family, first, _, length = _key(prefix)
+        done = self._db.execute(
+            "UPDATE ban SET ended = ?, how = ? WHERE family = ? AND first = ? AND length = ? AND scope = ?"
+            " AND ended IS NULL",
+            (now, how, family, first, length, scope),
+        )
+        return done.rowcount > 0
+
+    def expire(self, now: float) -> int:
+        """Marks the bans whose time is over; returns how many."""
+        with self._transaction():
+            done = self._db.execute(
+                "UPDATE ban SET ended = until, how = 'expired' WHERE ended IS NULL AND until <= ?", (now,)
+            )
+        return done.rowcount
+
+    def live_bans(self, now: float) -> list[StoredBan]:
+        """The bans that hold now, oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM ban WHERE ended IS NULL AND (until IS NULL OR until > ?) ORDER BY since, id",  # noqa: S608 a constant list of columns
+            (now,),
+        )
+        return [_stored(row) for row in rows]
+
+    def bans_covering(self, prefix: Prefix, limit: int = 20) -> list[StoredBan]:
+        """Bans, live and past, whose prefix overlaps this one; newest first."""
+        family, first, last, _ = _key(prefix)
+        # Every enclosing prefix begins at one of these 33 or 129 addresses: an index look-up each, no scan.
+        starts = {prefix.widened(n).packed for n in range(BITS[prefix.family] + 1)}
+        marks = ",".join("?" * len(starts))
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM ban WHERE family = ? AND (first IN ({marks}) AND last >= ?"  # noqa: S608 marks only
+            " OR first BETWEEN ? AND ?) ORDER BY since DESC, id DESC LIMIT ?",
+            (family, *starts, last, first, last, limit),
+        )
+        return [_stored(row) for row in rows]
+
+    def detail(self, ban_id: int) -> Ban:
+        """The whole ban with verdict, evidence and offences; raises KeyError for an unknown id."""
+        row = self._db.execute(f"SELECT {_COLUMNS}, detail FROM ban WHERE id = ?", (ban_id,)).fetchone()  # noqa: S608 a constant list of columns
+        if row is None:
+            raise KeyError(ban_id)
+        detail = json.loads(row[-1])
+        return replace(
+            _stored(row[:-1]).ban,
+            verdict=from_plain(Verdict, detail["verdict"]) if detail["verdict"] else None,
+            evidence=from_plain(Evidence, detail["evidence"]) if detail["evidence"] else None,
+            offences=tuple(from_plain(Offence, o) for o in detail["offences"]),
+        )
+
+    def earlier_bans(self, prefix: Prefix) -> int:
+        """How often exactly this prefix was banned because of logs and the ban was not taken back as wrong."""
+        family, first, _, length = _key(prefix)
+        row = self._db.execute(
+            "SELECT count(*) FROM ban WHERE family = ? AND first = ? AND length = ? AND origin = ?"
+            " AND ended IS NOT NULL AND how = 'expired'",
+            (family, first, length, Origin.LOG.value),
+        ).fetchone()
+        return int(row[0])
+
+    # logins, cursors, named state, events
+
+    def set_login(self, login: Login) -> None:
+        self._db.execute(
+            "INSERT INTO login VALUES (?,?,?,?,?) ON CONFLICT (prefix) DO UPDATE SET time = excluded.time,"
+            " user = excluded.user, line = excluded.line, source = excluded.source WHERE excluded.time >= time",
+            (str(login.prefix), login.time, login.user, login.line, login.source),
+        )
+
+    def login(self, prefix: Prefix) -> Login | None:
+        row = self._db.execute("SELECT * FROM login WHERE prefix = ?", (str(prefix),)).fetchone()
+        return Login(prefix, *row[1:]) if row else None
+
+    def set_cursors(self, cursors: Iterable[tuple[str, Cursor]]) -> None:
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO cursor VALUES (?,?,?,?)",
+                [(source, c.inode, c.offset, c.fingerprint) for source, c in cursors],
+            )
+
+    def cursor(self, source: str) -> Cursor | None:
+        row = self._db.execute("SELECT * FROM cursor WHERE source = ?", (source,)).fetchone()
+        return Cursor(*row[1:]) if row else None
+
+    def set_state(self, name: str, value: Any) -> None:
+        """Keeps a small JSON value under a name (quotas, zone health)."""
+        self._db.execute("INSERT OR REPLACE INTO state VALUES (?,?)", (name, json.dumps(value)))
+
+    def state(self, name: str) -> Any:
+        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def add_event(self, event: Event) -> None:
+        self._db.execute(
+            "INSERT INTO event (time, kind, text, prefix) VALUES (?,?,?,?)",
+            (event.time, event.kind, event.text, str(event.prefix) if event.prefix else None),
+        )
+
+    def events(self, limit: int = 20) -> list[Event]:
+        """The newest first."""
+        rows = self._db.execute("SELECT time, kind, text, prefix FROM event ORDER BY id DESC LIMIT ?", (limit,))
+        return [Event(t, kind, text, Prefix.parse(prefix) if prefix else None) for t, kind, text, prefix in rows]
+
+    def prune(self, before: float) -> int:
+        """Forgets ended bans, events and logins from before that time; returns how many rows went."""
+        with self._transaction():
+            gone = self._db.execute("DELETE FROM ban WHERE ended < ?", (before,)).rowcount
+            gone += self._db.execute("DELETE FROM event WHERE time < ?", (before,)).rowcount
+            gone += self._db.execute("DELETE FROM login WHERE time < ?", (before,)).rowcount
+        return gone
+
+
+def _key(prefix: Prefix) -> tuple[int, bytes, bytes, int]:
+    return prefix.family, prefix.packed, prefix.last.to_bytes(prefix.bits // 8, "big"), prefix.length
+
+
+def _light(ban: Ban) -> Ban:
+    return replace(ban, verdict=None, evidence=None, offences=())
+
+
+def _stored(row: tuple[Any, ...]) -> StoredBan:
+    ban_id, family, first, length, scope, since, until, origin, jail, reason, score, threshold, needs, ended, how = row
+    ban = Ban(
+        Prefix(family, int.from_bytes(first, "big"), length), scope, since, until, Origin(origin), jail, reason
+    )  # fmt: skip
+    return StoredBan(ban_id, ban, score, threshold, bool(needs), ended, how)
