@@ -1,0 +1,52 @@
+# The front door.  `make demo` and `make test` need only Python 3.11+, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := nftables iproute2 iputils-ping util-linux postfix openssh-server openssh-client rbldnsd unbound rsyslog \
+	sasl2-bin libsasl2-modules sshpass swaks netcat-openbsd openssl man-db
+
+export PYTHON
+
+.PHONY: help demo test check bench lock clean
+
+help:
+	@echo "make demo    watch a bad client being counted, verified, banned and dropped, in a private network namespace"
+	@echo "make test    run all tests (as root against real Postfix, sshd, rbldnsd and the kernel)"
+	@echo "make check   ruff, mypy --strict, import-linter, links in the documentation"
+	@echo "make lock    renew the locked dependencies"
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@contrib/make/environment.sh $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml
+	@contrib/make/environment.sh $(VENV) requirements-dev.lock
+	@touch $@ $(VENV)/.runtime
+
+demo: $(VENV)/.runtime
+	@$(BIN)/python -m demo
+
+test: $(VENV)/.dev
+	@contrib/make/test-packages.sh $(PACKAGES)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --skip-empty
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python contrib/make/links.py README.md docs
+
+lock:
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+		--no-emit-find-links --extra build -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+		--no-emit-find-links --extra build --extra dev -o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
