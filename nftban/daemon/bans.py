@@ -8,8 +8,10 @@ second).  Does not: ask whether a ban may be (the callers ask lockout.py first),
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
+from nftban.errors import KernelError
 from nftban.kernel import Kernel, plan
 from nftban.kernel.layout import Layout
 from nftban.prefixes import Prefix, PrefixSet
@@ -22,12 +24,12 @@ Key = tuple[Prefix, str]
 class Bans:
     """All bans that hold now."""
 
-    def __init__(self, store: Store, kernel: Kernel, layout: Layout) -> None:
+    def __init__(self, store: Store, kernel: Kernel, layout: Layout, allow: PrefixSet) -> None:
         self._store = store
         self._kernel = kernel
         self._layout = layout
         self._live: dict[Key, StoredBan] = {}
-        self._allow = PrefixSet()
+        self._allow = allow
 
     def load(self, now: float) -> int:
         """Takes the live bans from the store; returns how many."""
@@ -59,14 +61,13 @@ class Bans:
 
     def place(self, ban: Ban, now: float) -> list[Refused]:
         """Makes a ban hold: in the store, then in the kernel; a live one of the same prefix and scope is replaced."""
-        placed = self._store.add_ban(ban)
+        placed = self._store.add_ban(ban, now)
         earlier = self._live.get((ban.prefix, ban.scope))
         self._live[ban.prefix, ban.scope] = placed
         element = self._layout.place(ban.prefix, ban.scope, ban.until)
         if self._layout.address_sets[element.set].interval:
             return self._match_set(element.set, now)
-        delta = Delta(refresh=(element,)) if earlier else Delta(add=(element,))
-        return self._kernel.apply(delta, now)
+        return self._apply(Delta(refresh=(element,)) if earlier else Delta(add=(element,)), now)
 
     def lift(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
         """Ends the ban of exactly this prefix and scope, in the kernel too; False where there is none."""
@@ -78,7 +79,7 @@ class Bans:
         if self._layout.address_sets[element.set].interval:
             self._match_set(element.set, now)
         else:
-            self._kernel.apply(Delta(delete=(element,)), now)
+            self._apply(Delta(delete=(element,)), now)
         return True
 
     def expire(self, now: float) -> int:
@@ -100,11 +101,19 @@ class Bans:
         delta = plan.difference(desired, self._kernel.present(now), now)
         return delta, self._kernel.apply(delta, now) if delta else []
 
+    def _apply(self, delta: Delta, now: float) -> list[Refused]:
+        """Applies a difference; where somebody took our table away, everything is put back instead."""
+        try:
+            return self._kernel.apply(delta, now)
+        except KernelError as e:
+            if e.errno != errno.ENOENT:
+                raise
+            return self.reconcile(self._allow, now)[1]
+
     def _match_set(self, name: str, now: float) -> list[Refused]:
         """Brings one interval set to its intent: its elements depend on each other (they may not overlap)."""
         spec = self._layout.address_sets[name]
         bans = (s.ban for s in self._live.values() if s.ban.scope == spec.scope)
         desired = [e for e in plan.desired(bans, PrefixSet(), self._layout, now) if e.set == name]
         present = [e for e in self._kernel.present(now) if e.set == name]
-        return self._kernel.apply(plan.difference(desired, present, now), now)
-
+        return self._apply(plan.difference(desired, present, now), now)

@@ -66,5 +66,3 @@ class Lockout:
         if addresses_too:
             self._addresses = host.addresses()
         self._sessions = host.ssh_peers(self._settings.kernel.ssh_ports)
-
-

@@ -114,8 +114,8 @@ class Store:
 
     # bans
 
-    def add_ban(self, ban: Ban) -> StoredBan:
-        """Writes a ban; a live one of the same prefix and scope ends as "extended"."""
+    def add_ban(self, ban: Ban, now: float | None = None) -> StoredBan:
+        """Writes a ban; a live one of the same prefix and scope ends as "extended".  now: ban.since if None."""
         detail = json.dumps(
             {
                 "verdict": to_plain(ban.verdict),
@@ -129,7 +129,7 @@ class Store:
             else (None, None, False)
         )
         with self._transaction():
-            self._end(ban.prefix, ban.scope, ban.since, "extended")
+            self._end(ban.prefix, ban.scope, ban.since if now is None else now, "extended")
             row = self._db.execute(
                 "INSERT INTO ban (family, first, last, length, scope, since, until, origin, jail, reason, score,"
                 " threshold, needs_listing, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",

@@ -1,0 +1,244 @@
+"""The daemon: the only place where everything meets.
+
+Takes the loaded settings; runs until SIGTERM or SIGINT and returns the exit code.
+Guarantees: the control socket is taken first, so that a second daemon ends before it touches store or kernel; bans
+are in the kernel before the first log line is read; when the daemon stops, however it stops, the kernel's bans stand.
+With `observe` nothing is written to the kernel and bans go into a store of their own (observe.db beside the store).
+Tells systemd READY=1 (sd_notify(3)) once all of that is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+from nftban import __version__
+from nftban.config.load import Loaded
+from nftban.control.server import serve
+from nftban.daemon.assemble import Assembly, assemble
+from nftban.daemon.bans import Bans
+from nftban.daemon.jobs import Jobs
+from nftban.daemon.lockout import Lockout
+from nftban.daemon.logs import Logs
+from nftban.daemon.operations import House, Operations
+from nftban.daemon.pipeline import Pipeline
+from nftban.daemon.reverify import reverify
+from nftban.kernel import Kernel
+from nftban.kernel.memory import MemoryKernel
+from nftban.kernel.netlink import NetlinkKernel
+from nftban.prefixes import PrefixSet
+from nftban.records import Event
+from nftban.store.sqlite import Store
+from nftban.verify.health import Transition
+
+log = logging.getLogger("nftban")
+
+KEEP = 90 * 86400.0
+"""Seconds for which ended bans, events and logins are kept."""
+
+
+async def run(loaded: Loaded, observe: bool) -> int:
+    """Runs the daemon; raises NftbanError where it cannot start."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    assembly = assemble(loaded)
+    # Operations exist only once the house is built; whoever asks earlier waits for it.
+    built: asyncio.Future[Operations] = asyncio.get_running_loop().create_future()
+
+    async def call(op: str, args: dict[str, Any]) -> dict[str, Any]:
+        return await (await asyncio.shield(built)).call(op, args)
+
+    async with serve(loaded.socket_path, call, loaded.settings.daemon.group):
+        daemon = Daemon(assembly, observe)
+        try:
+            await daemon.start()
+            built.set_result(Operations(daemon.house))
+            _notify("READY=1")
+            log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
+            await _until_signalled()
+            _notify("STOPPING=1")
+        finally:
+            built.cancel()
+            await daemon.stop()
+    log.info("stopped; the kernel's bans stand")
+    return 0
+
+
+class Daemon:
+    """All parts, started and stopped in order."""
+
+    def __init__(self, assembly: Assembly, observe: bool) -> None:
+        loaded = assembly.loaded
+        path = loaded.state_path.with_name("observe.db") if observe else loaded.state_path
+        self._clock = time.time
+        self._observe = observe
+        self._started = self._clock()
+        self._assembly = assembly
+        self._store = Store(path)
+        kernel: Kernel = MemoryKernel(assembly.layout, self._clock) if observe else NetlinkKernel(assembly.layout)
+        self._lockout = Lockout(loaded.settings, assembly.resolver_prefixes)
+        verifier = assembly.verifier(self._zone_changed)
+        bans = Bans(self._store, kernel, assembly.layout, PrefixSet())
+        self._pipeline = Pipeline(
+            assembly.jails,
+            bans,
+            self._store,
+            self._lockout,
+            verifier if assembly.zones or loaded.settings.dnsbl.reverse else None,
+            self.report,
+            self._clock,
+        )
+        self._logs = Logs(assembly.jails, self._pipeline.take, self._store)
+        self._jobs = Jobs()
+        self.house = House(
+            loaded,
+            assembly,
+            self._store,
+            kernel,
+            bans,
+            self._lockout,
+            verifier,
+            self._clock,
+            self._pipeline,
+            self._status,
+        )
+
+    async def start(self) -> None:
+        """Bans into the kernel, then zones tested, then logs read, then the periodic jobs."""
+        house = self.house
+        house.bans.load(self._clock())
+        house.verifier.restore(self._store.state("verifier") or {}, self._clock())
+        await self._reconcile()
+        if self._assembly.dns_note:
+            self.report(Event(self._clock(), "dns", self._assembly.dns_note))
+        dnsbl, reverify_every = house.loaded.settings.dnsbl, house.loaded.settings.reverify.every
+        self._jobs.add("zone health", min(60.0, dnsbl.test_every), self._test_zones, at_once=True)
+        self._jobs.add("re-verification", reverify_every, self._reverify)
+        self._jobs.add("reconcile", 60.0, self._reconcile)
+        self._jobs.add("expiry", 5.0, self._expire)
+        self._jobs.add("cursors", 5.0, self._save)
+        self._jobs.add("log patterns", 10.0, self._logs.look_for_files)
+        self._jobs.add("pruning", 86400.0, self._prune)
+        await self._logs.start()
+        self._jobs.start()
+
+    async def stop(self) -> None:
+        """No new line, no new verdict; what was read is noted."""
+        self._jobs.stop()
+        await self._logs.stop()
+        await self._pipeline.stop()
+        with contextlib.suppress(Exception):
+            await self._save()
+        await self.house.verifier.close()
+        self._store.close()
+
+    def summary(self) -> str:
+        jails = ", ".join(f"{j.name} ({', '.join(j.logpaths)})" for j in self._assembly.jails) or "no jail"
+        return f"{jails}; {len(self._assembly.zones)} DNSBLs; {len(self.house.bans)} bans restored"
+
+    def report(self, event: Event) -> None:
+        """An event for the admin: in the journal now, in `status` and the store later."""
+        (log.warning if event.kind in ("ban-failed", "zone", "dns", "drift") else log.info)("%s", event.text)
+        self._store.add_event(event)
+
+    def _zone_changed(self, change: Transition) -> None:
+        self.report(Event(self._clock(), "zone", str(change)))
+
+    # The jobs
+
+    async def _test_zones(self) -> None:
+        await self.house.verifier.test_zones(self._clock())
+
+    async def _reverify(self) -> None:
+        await reverify(self.house, self._assembly.jails, self.report)
+
+    async def _reconcile(self) -> None:
+        protected = await self._lockout.current()
+        now = self._clock()
+        for ban in [s.ban for s in self.house.bans]:
+            # Since it was made an address of ours may have come into it, or an admin logged in from there.
+            if (objection := protected.objection(ban.prefix)) is not None:
+                self.house.bans.lift(ban.prefix, ban.scope, now, "protected")
+                self.report(Event(now, "lifted", f"ban lifted: {objection}", ban.prefix))
+        drift = self.house.kernel.drift() if self._pipeline.counters["reconciled"] else []
+        delta, refused = self.house.bans.reconcile(protected.allow, now)
+        if drift:
+            self.report(
+                Event(now, "drift", f"our table was changed by somebody and is whole again: {'; '.join(drift)}")
+            )
+        for r in refused:
+            self.report(Event(now, "ban-failed", f"the kernel refused an element of {r.element.set}: {r.reason}"))
+        self._pipeline.counters["reconciled"] += 1
+        if delta and self._pipeline.counters["reconciled"] > 1:
+            log.info(
+                "reconciled: %d added, %d deleted, %d refreshed", *map(len, (delta.add, delta.delete, delta.refresh))
+            )
+
+    async def _expire(self) -> None:
+        ended = self.house.bans.expire(self._clock())
+        self._pipeline.counters["bans expired"] += ended
+        for jail in self._assembly.jails:
+            jail.windows.prune(self._clock())
+
+    async def _save(self) -> None:
+        self._logs.save_cursors()
+        self._store.set_state("verifier", self.house.verifier.export())
+
+    async def _prune(self) -> None:
+        self._store.prune(self._clock() - KEEP)
+
+    def _status(self) -> dict[str, Any]:
+        """The daemon's own part of `status`."""
+        by_jail: dict[str, int] = {}
+        for s in self.house.bans:
+            by_jail[s.ban.jail] = by_jail.get(s.ban.jail, 0) + 1
+        return {
+            "pid": os.getpid(),
+            "started": self._started,
+            "observe": self._observe,
+            "sources": self._logs.status(),
+            "jails": [
+                {
+                    "name": j.name,
+                    "filter": j.filter,
+                    "scope": j.rules.scope,
+                    "maxretry": j.rules.maxretry,
+                    "findtime": j.rules.findtime,
+                    "bantime": j.rules.bantime,
+                    "offences": j.offences,
+                    "suspects": len(j.windows),
+                    "bans": by_jail.get(j.name, 0),
+                }
+                for j in self._assembly.jails
+            ],
+            "jobs": self._jobs.status(),
+            "counters": dict(self._pipeline.counters),
+            "lockout": self._lockout.failure,
+        }
+
+
+async def _until_signalled() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(
+        signal.SIGHUP, log.warning, "SIGHUP: settings are read at start; restart (bans stand meanwhile)"
+    )
+    await stop.wait()
+
+
+def _notify(state: str) -> None:
+    """sd_notify(3): one datagram to the socket that systemd names, if it does."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
+        s.connect("\0" + path[1:] if path[0] == "@" else path)
+        s.sendall(state.encode())

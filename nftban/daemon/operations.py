@@ -1,0 +1,385 @@
+"""What the command line can ask for: the same functions in the daemon, behind its socket, and without one.
+
+Takes an operation's name and its arguments as JSON values; gives its result as JSON values (docs/interface.md lists
+both).  Guarantees: arguments are checked before anything happens; of several prefixes each is done or refused on its
+own; `ban` never covers what lockout.py protects, nor where the command comes from.
+Does not: speak on sockets, print.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nftban import __version__
+from nftban.config.load import Loaded
+from nftban.daemon.assemble import Assembly, assemble
+from nftban.daemon.bans import Bans
+from nftban.daemon.lockout import Lockout
+from nftban.daemon.pipeline import Judged, Pipeline
+from nftban.errors import UsageError
+from nftban.kernel import Found, Kernel
+from nftban.kernel.netlink import NetlinkKernel
+from nftban.plain import to_plain
+from nftban.prefixes import Prefix
+from nftban.protect import host
+from nftban.records import Answer, Ban, Evidence, Offence, Origin
+from nftban.store.sqlite import Store, StoredBan
+from nftban.verify.verify import Verifier
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class House:
+    """Everything an operation may need.  pipeline and status are None without a daemon."""
+
+    loaded: Loaded
+    assembly: Assembly
+    store: Store
+    kernel: Kernel
+    bans: Bans
+    lockout: Lockout
+    verifier: Verifier
+    clock: Callable[[], float]
+    pipeline: Pipeline | None = None
+    status: Callable[[], Json] | None = None
+
+
+class Operations:
+    """The operations by name."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._by_name: dict[str, Callable[..., Awaitable[Json]]] = {
+            "ping": self.ping,
+            "ban": self.ban,
+            "unban": self.unban,
+            "query": self.query,
+            "list": self.list_bans,
+            "why": self.why,
+            "check": self.check,
+            "status": self.status,
+        }
+
+    async def call(self, op: str, args: Json) -> Json:
+        """Does one operation; raises UsageError for an unknown one or arguments it does not take."""
+        operation = self._by_name.get(op)
+        if operation is None:
+            raise UsageError(f"there is no operation {op!r}", f"there are: {', '.join(self._by_name)}")
+        try:
+            running = operation(**args)
+        except TypeError as e:
+            raise UsageError(f"operation {op!r}: {str(e).partition('() ')[2] or e}") from None
+        return await running
+
+    async def ping(self) -> Json:
+        return {"version": __version__, "pid": os.getpid()}
+
+    async def ban(
+        self,
+        prefixes: list[str],
+        seconds: float | None = None,
+        permanent: bool = False,
+        scope: str = "all",
+        reason: str = "",
+        client: str | None = None,
+    ) -> Json:
+        """Bans prefixes by hand.  seconds None: as long as [defaults] bantime says; permanent needs its own word."""
+        house = self._house
+        length = None if permanent else _positive(seconds, house.loaded.settings.defaults.bantime)
+        _known_scope(house, scope)
+        callers = [p for p in (host.ssh_connection(_text(client, "client")),) if p] if client else []
+        protected = await house.lockout.current(callers)
+        banned, refused = [], []
+        for text in _texts(prefixes, "prefixes"):
+            try:
+                prefix = Prefix.parse(text)
+            except ValueError as e:
+                refused.append({"prefix": text, "reason": str(e), "advice": "write 192.0.2.7 or 2001:db8::/64"})
+                continue
+            if (objection := protected.objection(prefix)) is not None:
+                refused.append({"prefix": text, "reason": objection, "advice": "bans never cover protected addresses"})
+                continue
+            now = house.clock()
+            until = None if length is None else now + length
+            ban = Ban(prefix, scope, now, until, Origin.MANUAL, reason=_text(reason, "reason"))
+            faults = house.bans.place(ban, now)
+            refused += [{"prefix": text, "reason": f"the kernel refused it: {f.reason}", "advice": ""} for f in faults]
+            if not faults and (stored := house.bans.get(prefix, scope)) is not None:
+                banned.append(_ban(stored))
+        return {"banned": banned, "refused": refused}
+
+    async def unban(self, prefixes: list[str] | None = None, all: bool = False) -> Json:
+        """Lifts the bans of exactly these prefixes, in every scope, or all bans."""
+        house = self._house
+        now = house.clock()
+        unbanned, missing = [], []
+        wanted = {str(s.ban.prefix) for s in house.bans} if all else _texts(prefixes or [], "prefixes")
+        for text in wanted:
+            try:
+                prefix = Prefix.parse(text)
+            except ValueError as e:
+                missing.append({"prefix": text, "reason": str(e), "advice": "write 192.0.2.7 or 2001:db8::/64"})
+                continue
+            stood = [s for s in house.bans if s.ban.prefix == prefix]
+            for s in stood:
+                house.bans.lift(prefix, s.ban.scope, now, "unbanned")
+                unbanned.append(_ban(replace(s, ended=now, how="unbanned")))
+                if house.pipeline is not None:
+                    house.pipeline.forget(prefix)
+            if not stood:
+                missing.append({"prefix": text, "reason": f"{prefix} is not banned", "advice": _wider(house, prefix)})
+        return {"unbanned": unbanned, "not_banned": missing}
+
+    async def query(self, address: str) -> Json:
+        """Is it banned, by which entries?"""
+        house = self._house
+        prefix = _prefix(address)
+        entries = self._entries(prefix)
+        protected = (await house.lockout.current()).reason(prefix)
+        return {
+            "address": str(prefix),
+            "banned": any(e["scope"] for e in entries) and protected is None,
+            "entries": [e for e in entries if e["scope"]],
+            "protected": protected,
+        }
+
+    async def list_bans(self) -> Json:
+        """The live bans, and whether the kernel has each."""
+        house = self._house
+        now = house.clock()
+        present = {(e.set, e.first, e.last) for e in house.kernel.present(now)}
+        rows = []
+        for stored in house.bans:
+            if stored.ban.holds(now):
+                element = house.assembly.layout.place(stored.ban.prefix, stored.ban.scope)
+                # Ranges are cut and joined in the kernel: there it is asked about the ban's own addresses.
+                there = (element.set, element.first, element.last) in present or bool(
+                    house.assembly.layout.address_sets[element.set].interval and self._in_kernel(stored.ban)
+                )
+                rows.append({**_ban(stored), "in_kernel": there})
+        return {"bans": rows}
+
+    async def why(self, address: str) -> Json:
+        """Everything known about an address: bans with all that led to them, what is held against it now."""
+        house = self._house
+        prefix = _prefix(address)
+        now = house.clock()
+        bans = [self._explained(stored) for stored in house.store.bans_covering(prefix)]
+        judged = house.pipeline.watched(prefix, now) if house.pipeline is not None else []
+        entries = [e for e in self._entries(prefix) if e["scope"]]
+        protected = (await house.lockout.current()).reason(prefix)
+        login = house.store.login(prefix)
+        note = ""
+        if house.pipeline is None:
+            note = "the daemon does not run: what it counted but did not ban is not known"
+        elif not bans and not judged:
+            note = "nothing is known about this address: no ban, and no offence in any jail's window"
+        return {
+            "address": str(prefix),
+            "banned": bool(entries) and protected is None,
+            "protected": protected,
+            "login": {"time": login.time, "user": login.user} if login else None,
+            "bans": bans,
+            "watched": [_watched(j) for j in judged],
+            "kernel": entries,
+            "note": note,
+        }
+
+    async def check(self, address: str) -> Json:
+        """Asks the DNSBLs and reverse DNS about an address now."""
+        house = self._house
+        prefix = _prefix(address)
+        if not prefix.is_single and not (prefix.family == 6 and prefix.length >= 64):
+            raise UsageError(f"{prefix} is not a single address", "DNSBLs list addresses; name one of them")
+        evidence = await house.verifier.evidence(prefix, house.clock())
+        listed = [e for e in evidence.listings if e.answer is Answer.LISTED]
+        every = sum(e.points for e in listed)
+        policy = sum(e.policy_points for e in listed) + self._reverse_points(evidence)
+        limit = house.loaded.settings.dnsbl.policy_limit
+        return {
+            "address": str(prefix),
+            **_evidence(evidence),
+            "points": {"all": every, "smtp": every + min(policy, limit)},
+            "note": house.assembly.dns_note,
+        }
+
+    async def status(self) -> Json:
+        """The state of the daemon; without one, of store and kernel."""
+        house = self._house
+        now = house.clock()
+        drift = house.kernel.drift()
+        elements: dict[str, int] = {}
+        for element in house.kernel.present(now):
+            elements[element.set] = elements.get(element.set, 0) + 1
+        return {
+            "version": __version__,
+            "bans": len(house.bans),
+            "config": [str(f) for f in house.loaded.files],
+            "kernel": {"table": house.assembly.layout.table, "intact": not drift, "drift": drift, "elements": elements},
+            "zones": house.verifier.status(now),
+            "dns": {"servers": [str(s) for s in house.assembly.servers], "note": house.assembly.dns_note},
+            "events": [{"time": e.time, "kind": e.kind, "text": e.text} for e in house.store.events()],
+            **(house.status() if house.status is not None else {}),
+        }
+
+    def _reverse_points(self, evidence: Evidence) -> int:
+        dnsbl = self._house.loaded.settings.dnsbl
+        if evidence.reverse.has_name is False:
+            return dnsbl.no_name_points
+        return dnsbl.unconfirmed_points if evidence.reverse.has_name and evidence.reverse.confirmed is False else 0
+
+    def _in_kernel(self, ban: Ban) -> bool:
+        found = self._house.kernel.find(ban.prefix, self._house.clock())
+        return any(f.scope == ban.scope for f in found)
+
+    def _entries(self, prefix: Prefix) -> list[Json]:
+        house = self._house
+        now = house.clock()
+        covering = house.bans.covering(prefix)
+        return [_entry(house, f, covering) for f in house.kernel.find(prefix, now)]
+
+    def _explained(self, stored: StoredBan) -> Json:
+        ban = self._house.store.detail(stored.id)
+        verdict, evidence = ban.verdict, ban.evidence
+        return {
+            **_ban(stored),
+            "rule": verdict.rule if verdict else "",
+            "parts": to_plain(verdict.parts) if verdict else [],
+            "duration": None if ban.until is None else ban.until - ban.since,
+            "needs_listing": stored.needs_listing,
+            **(_evidence(evidence) if evidence else {"listings": [], "reverse": None}),
+            "offences": [_offence(o) for o in ban.offences],
+            "ended": {"time": stored.ended, "how": stored.how} if stored.ended is not None else None,
+        }
+
+
+@asynccontextmanager
+async def direct(loaded: Loaded) -> AsyncIterator[Operations]:
+    """The operations on store and kernel themselves, for when no daemon runs."""
+    assembly = assemble(loaded)
+    store = Store(loaded.state_path)
+    try:
+        kernel = NetlinkKernel(assembly.layout)
+        lockout = Lockout(loaded.settings, assembly.resolver_prefixes)
+        bans = Bans(store, kernel, assembly.layout, (await lockout.current()).allow)
+        now = time.time()
+        bans.load(now)
+        verifier = assembly.verifier()
+        verifier.restore(store.state("verifier") or {}, now)
+        try:
+            yield Operations(House(loaded, assembly, store, kernel, bans, lockout, verifier, time.time))
+        finally:
+            store.set_state("verifier", verifier.export())
+            await verifier.close()
+    finally:
+        store.close()
+
+
+# Arguments
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, not {value!r}")
+    return value
+
+
+def _texts(value: object, name: str) -> list[str]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise UsageError(f"{name} must be a list of addresses or prefixes, at least one")
+    return list(dict.fromkeys(value))
+
+
+def _prefix(address: object) -> Prefix:
+    try:
+        return Prefix.parse(_text(address, "address"))
+    except ValueError as e:
+        raise UsageError(str(e), "write 192.0.2.7 or 2001:db8::7") from None
+
+
+def _positive(seconds: object, otherwise: float | None) -> float | None:
+    if seconds is None:
+        return otherwise
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 100 * 31556952:
+        raise UsageError(f"{seconds!r} is not a duration", "give seconds, more than 0 and at most 100 years")
+    return float(seconds)
+
+
+def _known_scope(house: House, scope: object) -> None:
+    names = [s.name for s in house.assembly.layout.scopes]
+    if scope not in names:
+        raise UsageError(f"there is no scope {scope!r}", f"there are: {', '.join(names)}")
+
+
+def _wider(house: House, prefix: Prefix) -> str:
+    """Advice where an address stays banned because a wider prefix is."""
+    wider = [str(s.ban.prefix) for s in house.bans.covering(prefix)]
+    return f"it lies in {wider[0]}, which is banned: unban that" if wider else ""
+
+
+# Results
+
+
+def _ban(stored: StoredBan) -> Json:
+    ban = stored.ban
+    return {
+        "prefix": str(ban.prefix),
+        "scope": ban.scope,
+        "since": ban.since,
+        "until": ban.until,
+        "origin": ban.origin.value,
+        "jail": ban.jail,
+        "reason": ban.reason,
+        "score": stored.score,
+        "threshold": stored.threshold,
+    }
+
+
+def _entry(house: House, found: Found, covering: list[StoredBan]) -> Json:
+    prefixes = [str(p) for p in house.assembly.layout.prefixes(found.element)]
+    own = [s for s in covering if s.ban.scope == found.scope]
+    return {
+        "set": found.element.set,
+        "prefix": ", ".join(prefixes),
+        "scope": found.scope,
+        "until": found.element.until,
+        "packets": found.packets,
+        "bytes": found.bytes,
+        "ban": _ban(own[-1]) if own else None,
+    }
+
+
+def _offence(offence: Offence) -> Json:
+    return {
+        "time": offence.time,
+        "filter": offence.filter,
+        "rule": offence.rule,
+        "weight": offence.weight,
+        "service": offence.service.value,
+        "facts": dict(offence.facts),
+        "source": offence.source,
+        "line": offence.line,
+    }
+
+
+def _evidence(evidence: Evidence) -> Json:
+    return {"listings": to_plain(evidence.listings), "reverse": to_plain(evidence.reverse)}
+
+
+def _watched(judged: Judged) -> Json:
+    verdict, evidence = judged.verdict, judged.evidence
+    return {
+        "jail": verdict.jail,
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "rule": verdict.rule,
+        "parts": to_plain(verdict.parts),
+        "offences": [_offence(o) for o in judged.suspect.offences],
+        **(_evidence(evidence) if evidence else {"listings": [], "reverse": None}),
+    }

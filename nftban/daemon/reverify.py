@@ -1,0 +1,90 @@
+"""Asks again about live bans that DNS evidence decided.
+
+Takes the house and the jails; lifts a ban that would not be made today because the address is no longer listed, and
+makes one longer that is about to end while the address is still listed.
+Guarantees: UNKNOWN changes nothing: a ban is lifted only by zones that answered "clear", and made longer only by
+one that answered "listed".  The judgement is the same function as the first time, on the offences that were stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nftban.daemon.assemble import JailSetup
+from nftban.daemon.operations import House
+from nftban.judge import ban_length, judge
+from nftban.records import Action, Answer, Ban, Event, Evidence, History, Origin, Suspect
+from nftban.store.sqlite import StoredBan
+
+AT_ONCE = 50
+
+
+async def reverify(house: House, jails: Iterable[JailSetup], report: Callable[[Event], None]) -> None:
+    """One pass over the live bans that need their listing, or are about to end with one."""
+    setups = {j.name: j for j in jails}
+    within = house.loaded.settings.reverify.extend_within
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(stored: StoredBan, jail: JailSetup) -> None:
+        async with limit:
+            await _again(house, stored, jail, report)
+
+    now = house.clock()
+    wanted = [
+        (s, setups[s.ban.jail])
+        for s in house.bans
+        if s.ban.origin is Origin.LOG
+        and s.ban.jail in setups
+        and s.ban.until is not None
+        and (s.needs_listing or s.ban.until - now < within)
+    ]
+    await asyncio.gather(*(one(s, jail) for s, jail in wanted))
+
+
+async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Callable[[Event], None]) -> None:
+    ban = house.store.detail(stored.id)
+    if ban.evidence is None or not ban.offences or ban.until is None:
+        return
+    fresh = await house.verifier.evidence(ban.evidence.prefix, house.clock())
+    now = house.clock()
+    current = house.bans.get(ban.prefix, ban.scope)
+    if current is None or current.id != stored.id or not ban.holds(now):
+        return
+    suspect = Suspect(ban.prefix, ban.jail, ban.offences)
+    evidence = _merged(ban.evidence, fresh)
+    verdict = judge(suspect, evidence, History(), jail.rules, now)
+    if stored.needs_listing and verdict.action is not Action.BAN:
+        house.bans.lift(ban.prefix, ban.scope, now, "delisted")
+        report(Event(now, "lifted", f"{ban.prefix}: ban lifted, it is no longer listed ({verdict.rule})", ban.prefix))
+        return
+    listed = any(e.answer is Answer.LISTED and e.points > 0 for e in fresh.listings)
+    if listed and ban.until - now < house.loaded.settings.reverify.extend_within:
+        _extend(house, ban, evidence, jail, now, report)
+
+
+def _merged(before: Evidence, fresh: Evidence) -> Evidence:
+    """Today's answers; where a zone gave none, what it said before still stands."""
+    earlier = {e.zone: e for e in before.listings}
+    listings = tuple(earlier.get(e.zone, e) if e.answer is Answer.UNKNOWN else e for e in fresh.listings)
+    named = {e.zone for e in listings}
+    kept = tuple(e for e in before.listings if e.zone not in named)
+    reverse = before.reverse if fresh.reverse.has_name is None else fresh.reverse
+    return replace(fresh, listings=(*listings, *kept), reverse=reverse)
+
+
+def _extend(
+    house: House, ban: Ban, evidence: Evidence, jail: JailSetup, now: float, report: Callable[[Event], None]
+) -> None:
+    length = ban_length(0, jail.rules)
+    if length is None or ban.until is None:
+        return
+    # The whole of it, extensions included, is held to the jail's maximum.
+    until = min(ban.until + length, max(ban.since + jail.rules.bantime_max, ban.until))
+    if until - ban.until < 1:
+        return
+    rule = ban.verdict.rule if ban.verdict else ban.reason
+    longer = replace(ban, until=until, reason=f"{rule}; still listed, made longer", evidence=evidence)
+    house.bans.place(longer, now)
+    report(Event(now, "extended", f"{ban.prefix}: still listed, ban made longer", ban.prefix))
