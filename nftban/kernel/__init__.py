@@ -1,0 +1,63 @@
+"""The kernel's side of a ban: what every backend can do.
+
+A backend (netlink.NetlinkKernel: the real nf_tables; memory.MemoryKernel: none, for --observe) is made for a
+layout.Layout and holds elements, each with an absolute `until`.  All share one contract, which
+tests/contract/test_kernel_backends.py holds them to.  Times are epoch seconds; `now` is the caller's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from nftban.prefixes import Prefix
+from nftban.records import Delta, Element, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An element that covers what was asked for.
+
+    scope: whose ban it is, "" where it is an element of the allow list; packets, bytes: what it has stopped.
+    """
+
+    element: Element
+    scope: str
+    packets: int = 0
+    bytes: int = 0
+
+
+class Kernel(Protocol):
+    """What the daemon and the command line need of the kernel.
+
+    Every method raises PermissionNeededError without CAP_NET_ADMIN and KernelError where the kernel refuses.
+    """
+
+    def create(self) -> None:
+        """Makes the table, sets, chains and rules, or completes what is there; no element is lost."""
+        ...
+
+    def drift(self) -> list[str]:
+        """What of table, sets, chains and rules is not as the layout says, in words; empty: all is as it should be."""
+        ...
+
+    def apply(self, delta: Delta, now: float) -> list[Refused]:
+        """Deletes, refreshes and adds elements and returns those that were refused; the others are in effect.
+
+        `add` is for elements that are not there, `refresh` for such that may be there with another expiry.  Deleting
+        what is missing is no fault.  An element whose `until` has come is not added, and a refresh deletes it.
+        KernelError(ENOENT) where the table or set is missing: create() first.
+        """
+        ...
+
+    def present(self, now: float) -> list[Element]:
+        """Every element of the bans and the allow list, ascending; empty where there is no table."""
+        ...
+
+    def find(self, prefix: Prefix, now: float) -> list[Found]:
+        """The elements that cover the whole prefix: one, or in a set of ranges adjacent ones that do so together."""
+        ...
+
+    def remove(self) -> None:
+        """Deletes the table with all it holds; no fault where there is none."""
+        ...

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nftban.errors import UsageError
+from nftban.kernel.layout import ALL, DEFAULT, NETWORK_LENGTH, Kind, Layout, Scope, ruleset_text
+from nftban.prefixes import Prefix
+from nftban.records import Element
+
+
+def test_the_shipped_snippet_is_the_default_layout() -> None:
+    shipped = Path(__file__).parents[3] / "rules" / "nftban.nft"
+    assert shipped.read_text() == ruleset_text(DEFAULT)
+
+
+def test_the_default_scopes() -> None:
+    assert {scope.name: scope.ports for scope in DEFAULT.scopes} == {
+        "all": (),
+        "smtp": (25,),
+        "submission": (465, 587),
+        "mail": (25, 465, 587, 110, 143, 993, 995, 4190),
+        "ssh": (22,),
+    }
+
+
+def test_all_is_always_there_and_first_where_it_was_not_named() -> None:
+    assert [scope.name for scope in Layout(scopes=(Scope("ssh", (22,)),)).scopes] == [ALL, "ssh"]
+    assert [scope.name for scope in Layout(scopes=(Scope("ssh", (22,)), Scope(ALL))).scopes] == ["ssh", ALL]
+
+
+def test_rules_allow_first_then_ban_all_then_scopes() -> None:
+    rules = Layout(scopes=(Scope("ssh", (22,)), Scope("every"))).rules
+    base = [(rule.match.name, rule.verdict) for rule in rules if rule.chain == "prerouting"]
+    assert [name for name, verdict in base if verdict == "accept"] == ["allow4", "allow6"] == [n for n, _ in base[:2]]
+    assert base[-1] == ("ports_ssh", "scope_ssh")
+    assert {verdict for _, verdict in base[2:-1]} == {"drop"}
+    assert {name.partition("_")[2] for name, _ in base[2:-1]} == {"all", "every"}
+    assert {(r.match.scope, r.verdict) for r in rules if r.chain == "scope_ssh"} == {("ssh", "drop")}
+
+
+def test_every_set_is_matched_by_exactly_one_rule() -> None:
+    assert sorted(rule.match.name for rule in DEFAULT.rules) == sorted(spec.name for spec in DEFAULT.sets)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "last"),
+    [
+        ("192.0.2.7", "ban4_ssh", "192.0.2.7"),
+        ("192.0.2.0/24", "ban4net24_ssh", "192.0.2.0"),
+        ("192.0.2.0/25", "ban4range_ssh", "192.0.2.127"),
+        ("0.0.0.0/0", "ban4range_ssh", "255.255.255.255"),
+        ("::ffff:192.0.2.7", "ban4_ssh", "192.0.2.7"),
+        ("2001:db8::7", "ban6_ssh", "2001:db8::7"),
+        ("2001:db8::/64", "ban6net64_ssh", "2001:db8::"),
+        ("2001:db8::/65", "ban6range_ssh", "2001:db8::7fff:ffff:ffff:ffff"),
+    ],
+)
+def test_place_and_back(text: str, name: str, last: str) -> None:
+    prefix = Prefix.parse(text)
+    element = DEFAULT.place(prefix, "ssh", 5.0)
+    assert element == Element(name, prefix.first, Prefix.parse(last).first)
+    assert element.until == 5.0
+    assert list(DEFAULT.prefixes(element)) == [prefix]
+    assert DEFAULT.address_sets[name].may_cover(prefix)
+
+
+def test_an_unknown_scope_is_named_with_those_that_exist() -> None:
+    with pytest.raises(UsageError, match="'pop3'") as caught:
+        DEFAULT.place(Prefix.parse("192.0.2.7"), "pop3")
+    assert "submission" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("table", "scopes"),
+    [
+        ("nftban; flush ruleset", ()),
+        ("", ()),
+        ("t", (Scope("smtp }", (25,)),)),
+        ("t", (Scope("Smtp", (25,)),)),
+        ("t", (Scope("smtp\n", (25,)),)),
+        ("t", (Scope("s" * 33, (25,)),)),
+        ("t", (Scope("smtp", (0,)),)),
+        ("t", (Scope("smtp", (65536,)),)),
+        ("t", (Scope("all", (25,)),)),
+        ("t", (Scope("smtp", (25,)), Scope("smtp", (26,)))),
+    ],
+)
+def test_what_cannot_be_a_layout_is_refused(table: str, scopes: tuple[Scope, ...]) -> None:
+    with pytest.raises(UsageError):
+        Layout(table, scopes)
+
+
+def test_which_set_may_cover_what_and_with_which_key() -> None:
+    net24 = next(s for s in DEFAULT.sets if s.name == "ban4net24_all")
+    assert net24.kind is Kind.NETWORK
+    assert NETWORK_LENGTH[net24.family] == 24
+    assert net24.may_cover(Prefix.parse("192.0.2.7"))
+    assert net24.may_cover(Prefix.parse("192.0.2.0/24"))
+    assert not net24.may_cover(Prefix.parse("192.0.2.0/23"))
+    assert not net24.may_cover(Prefix.parse("2001:db8::7"))
+    assert net24.key(Prefix.parse("192.0.2.7")) == Prefix.parse("192.0.2.0").first
