@@ -69,11 +69,12 @@ class Jobs:
         rows: list[dict[str, object]] = []
         for name, record in self._records.items():
             job = self._scheduler.get_job(name)
-            following = job.next_run_time.timestamp() if job is not None and job.next_run_time else None
+            # Before the start a job of APScheduler 3.x has no such attribute, after the stop there is no job.
+            due = getattr(job, "next_run_time", None)
             rows.append(
                 {
                     "id": name,
-                    "next": following,
+                    "next": due.timestamp() if due else None,
                     "last": record.last,
                     "last_error": record.last_error,
                     "runs": record.runs,

@@ -1,8 +1,9 @@
 """Keeps the answer to "what must not be banned" fresh.
 
-Takes the settings and the running system; gives a `Protected` no older than asked for.
-Guarantees: what the machine showed last stays protected while a later look fails; a failing look is an event, not
-silence.  The blocking look at the system runs in a thread.  Does not: decide; protect/protected.py does.
+Takes the settings and the running system; gives a `Protected` as of the call.
+Guarantees: nothing is banned before the first look succeeded; what the machine showed last stays protected while a
+later look fails, and `failure` says so.  The blocking look at the system runs in a thread.
+Does not: decide; protect/protected.py does.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import logging
 from collections.abc import Iterable
 
 from nftban.config.schema import Settings
+from nftban.errors import TryAgainError
 from nftban.prefixes import Prefix
 from nftban.protect import host
 from nftban.protect.protected import Protected, Protection
 
 log = logging.getLogger(__name__)
 
-# Addresses change rarely; a session may begin just before its address would be banned.
 ADDRESSES_MAX_AGE = 5.0
-SESSIONS_MAX_AGE = 1.0
+"""Seconds.  Sessions have none: one may have begun just before its address would be banned, so they are looked at
+for every ban; bans that wait at the same time share one look."""
 
 
 class Lockout:
@@ -34,25 +36,34 @@ class Lockout:
         ]
         self._addresses: list[Protection] = []
         self._sessions: list[Protection] = []
-        self._addresses_at = self._sessions_at = float("-inf")
+        self._addresses_at = self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
         self.failure: str | None = None
 
     async def current(self, callers: Iterable[Prefix] = ()) -> Protected:
         """What is protected now; callers: addresses whose users are asking this very moment."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         async with self._lock:
-            clock = asyncio.get_running_loop().time
-            if clock() - self._addresses_at > ADDRESSES_MAX_AGE or clock() - self._sessions_at > SESSIONS_MAX_AGE:
+            if self._looked_at < asked:
+                began = clock()
+                addresses_too = began - self._addresses_at > ADDRESSES_MAX_AGE
                 try:
-                    await asyncio.to_thread(self._look, clock() - self._addresses_at > ADDRESSES_MAX_AGE)
+                    await asyncio.to_thread(self._look, addresses_too)
                 except Exception as e:
+                    if self._looked_at == float("-inf"):
+                        raise TryAgainError(
+                            f"this machine's own addresses cannot be read: {e}",
+                            "nothing is banned before they are known, so that nobody is locked out",
+                        ) from e
                     # Whatever failed: what was seen before stays protected, and the admin hears of it.
                     if self.failure is None:
                         log.exception("cannot look up this machine's own addresses; the last known stay protected")
                     self.failure = f"own addresses or SSH sessions cannot be read: {e}"
                 else:
                     self.failure = None
-                    self._addresses_at = self._sessions_at = clock()
+                    self._looked_at = began
+                    self._addresses_at = began if addresses_too else self._addresses_at
         return self._protected(callers)
 
     def _protected(self, callers: Iterable[Prefix]) -> Protected:

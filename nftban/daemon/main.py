@@ -35,7 +35,7 @@ from nftban.kernel.netlink import NetlinkKernel
 from nftban.prefixes import PrefixSet
 from nftban.records import Event
 from nftban.store.sqlite import Store
-from nftban.verify.health import Transition
+from nftban.verify.health import State, Transition
 
 log = logging.getLogger("nftban")
 
@@ -148,7 +148,10 @@ class Daemon:
         self._store.add_event(event)
 
     def _zone_changed(self, change: Transition) -> None:
-        self.report(Event(self._clock(), "zone", str(change)))
+        if change.after is State.OK and change.before is State.UNTESTED:
+            log.info("%s may be used: %s", change.zone, change.why)
+        else:
+            self.report(Event(self._clock(), "zone", f"{change.zone} is {change.after} now: {change.why}"))
 
     # The jobs
 

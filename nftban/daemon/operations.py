@@ -29,7 +29,7 @@ from nftban.prefixes import Prefix
 from nftban.protect import host
 from nftban.records import Answer, Ban, Evidence, Offence, Origin
 from nftban.store.sqlite import Store, StoredBan
-from nftban.verify.verify import Verifier
+from nftban.verify.verify import Verifier, ZoneStatus
 
 Json = dict[str, Any]
 
@@ -222,7 +222,7 @@ class Operations:
             "bans": len(house.bans),
             "config": [str(f) for f in house.loaded.files],
             "kernel": {"table": house.assembly.layout.table, "intact": not drift, "drift": drift, "elements": elements},
-            "zones": house.verifier.status(now),
+            "zones": [_zone(z) for z in house.verifier.status(now)],
             "dns": {"servers": [str(s) for s in house.assembly.servers], "note": house.assembly.dns_note},
             "events": [{"time": e.time, "kind": e.kind, "text": e.text} for e in house.store.events()],
             **(house.status() if house.status is not None else {}),
@@ -338,6 +338,20 @@ def _ban(stored: StoredBan) -> Json:
         "reason": ban.reason,
         "score": stored.score,
         "threshold": stored.threshold,
+    }
+
+
+def _zone(status: ZoneStatus) -> Json:
+    return {
+        "zone": status.zone,
+        "notation": status.notation,
+        "state": str(status.state),
+        "why": status.why,
+        "since": status.since,
+        "usable": status.usable,
+        "queries_today": status.queries,
+        "budget": status.budget,
+        "tested": status.tested,
     }
 
 

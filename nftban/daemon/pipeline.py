@@ -55,7 +55,8 @@ KEPT_OFFENCES = 50
 """Offences stored with a ban, the newest; the score counts them all."""
 
 EVIDENCE_AGE = 300.0
-"""Seconds in which an address that goes on offending is not asked about again."""
+UNKNOWN_AGE = 30.0
+"""Seconds in which an address that goes on offending is not asked about again; fewer where an answer was missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,13 @@ class Pipeline:
         jail.offences += 1
         if offence.listed:
             self._remember_logged(offence.prefix, offence.listed, now)
+        if self._bans.covers(jail.windows.counted(offence.prefix), jail.rules.scope, now):
+            # Lines of its last session, or another door: the ban is the answer to them already.
+            self.counters["offences while banned"] += 1
+            return
         suspect = jail.windows.add(offence, now)
         if suspect is None:
             self.counters["late offences"] += 1
-            return
-        if self._bans.covers(suspect.prefix, jail.rules.scope, now):
-            self.counters["offences while banned"] += 1
             return
         self._consider(jail, suspect, now)
 
@@ -187,7 +189,7 @@ class Pipeline:
             self.counters["verifications skipped"] += 1
             return None
         known = self._evidence.get(suspect.offences[-1].prefix)
-        return self._verifier if known is None or now - _asked_at(known) > EVIDENCE_AGE else None
+        return self._verifier if known is None or _is_old(known, now) else None
 
     async def _decide(self, jail: JailSetup, suspect: Suspect, verifier: Verifier | None) -> None:
         """Asks where there is somebody to ask, then judges what the window holds by then."""
@@ -273,9 +275,10 @@ class Pipeline:
         return self._verifier.logged(fresh, now)
 
 
-def _asked_at(evidence: Evidence) -> float:
-    times = [e.asked for e in evidence.listings] + [evidence.reverse.asked]
-    return max(times)
+def _is_old(evidence: Evidence, now: float) -> bool:
+    asked = max([evidence.reverse.asked, *(e.asked for e in evidence.listings)])
+    certain = evidence.complete and all(e.answer is not Answer.UNKNOWN for e in evidence.listings)
+    return now - asked > (EVIDENCE_AGE if certain else UNKNOWN_AGE)
 
 
 def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
