@@ -3,17 +3,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := nftables iproute2 iputils-ping util-linux postfix openssh-server openssh-client rbldnsd unbound rsyslog \
-	sasl2-bin libsasl2-modules sshpass swaks netcat-openbsd openssl man-db
+PACKAGES := iproute2 libsasl2-modules libsasl2-modules-db nftables openssh-client openssh-server openssl postfix rbldnsd \
+	rsyslog sasl2-bin unbound util-linux
 
 export PYTHON
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check docs lock clean
 
 help:
 	@echo "make demo    watch a bad client being counted, verified, banned and dropped, in a private network namespace"
 	@echo "make test    run all tests (as root against real Postfix, sshd, rbldnsd and the kernel)"
 	@echo "make check   ruff, mypy --strict, import-linter, links in the documentation"
+	@echo "make docs    print docs/configuration.md and rules/nftban.nft from the code"
 	@echo "make lock    renew the locked dependencies"
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -40,6 +41,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python contrib/make/links.py README.md docs
+
+docs: $(VENV)/.dev
+	$(BIN)/python contrib/make/configuration.py > docs/configuration.md
+	$(BIN)/nftban ruleset > rules/nftban.nft
 
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools

@@ -18,7 +18,12 @@ def dead_links(page: Path) -> list[str]:
     for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
         for found in LINK.finditer(line):
             target = (found[1] or found[2]).partition("#")[0]
-            if target and "://" not in target and not target.startswith("mailto:") and not (page.parent / target).exists():
+            if (
+                target
+                and "://" not in target
+                and not target.startswith("mailto:")
+                and not (page.parent / target).exists()
+            ):
                 dead.append(f"{page}:{number}: no such file: {target}")
     return dead
 

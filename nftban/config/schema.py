@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nftban.config.words import ban_seconds, port_list, seconds
 from nftban.prefixes import Prefix
@@ -20,6 +20,7 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 BanSeconds = Annotated[float | None, BeforeValidator(ban_seconds)]
 Ports = Annotated[tuple[int, ...], BeforeValidator(port_list)]
 
+_SCOPE = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
@@ -33,6 +34,28 @@ def _prefix(written: object) -> Prefix:
     if not isinstance(written, str):
         raise ValueError(f"{written!r} is not an address or prefix; write it as a string")
     return Prefix.parse(written)
+
+
+def _name(written: str) -> str:
+    if not _NAME.match(written):
+        raise ValueError("a name has letters, digits, _ and -, at most 64")
+    return written
+
+
+def _scope_name(written: str) -> str:
+    if written == "all":
+        raise ValueError('the scope "all" is built in; give yours another name')
+    if not _SCOPE.match(written):
+        raise ValueError("a scope's name has small letters, digits, _ and -, begins with a letter, at most 32")
+    return written
+
+
+def _port_words(written: object) -> object:
+    # Said here once: a union would complain in the name of each of its members.
+    for word in written if isinstance(written, tuple) else (written,):
+        if isinstance(word, bool) or not isinstance(word, str | int):
+            raise ValueError(f'{word!r} is neither a scope nor a port; write for example "mail" or [25, "submission"]')
+    return written
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
@@ -135,7 +158,7 @@ class Jail(_JailValues):
         min_length=1, description="name of a filter, with fail2ban's parameters: postfix[mode=aggressive]"
     )
     logpath: Strings = Field(description="log files; shell patterns are expanded")
-    port: str | int | tuple[str | int, ...] = Field(
+    port: Annotated[str | int | tuple[str | int, ...], BeforeValidator(_port_words)] = Field(
         "all", description='what a ban covers: "all", a name from [scopes], or ports as in fail2ban: "smtp,submission"'
     )
     dnsbl: bool = Field(True, description="whether this jail's suspects are looked up in DNSBLs and reverse DNS")
@@ -148,16 +171,10 @@ class Settings(_Table):
     dns: Dns = Dns()
     dnsbl: Dnsbl = Dnsbl()
     reverify: Reverify = Reverify()
-    scopes: dict[str, Ports] = Field(default_factory=dict, description="names for groups of ports")
+    scopes: dict[Annotated[str, AfterValidator(_scope_name)], Ports] = Field(
+        default_factory=dict, description="names for groups of ports"
+    )
     defaults: Defaults = Defaults()
-    jail: dict[str, Jail] = Field(default_factory=dict, description="one table per jail")
-
-    @model_validator(mode="after")
-    def _names(self) -> Settings:
-        for kind, names in (("scope", self.scopes), ("jail", self.jail)):
-            for name in names:
-                if not _NAME.match(name):
-                    raise ValueError(f"{kind} name {name!r}: use letters, digits, _ and -, at most 64")
-        if "all" in self.scopes:
-            raise ValueError('the scope "all" is built in; give yours another name')
-        return self
+    jail: dict[Annotated[str, AfterValidator(_name)], Jail] = Field(
+        default_factory=dict, description="one table per jail"
+    )

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 from nftban import __version__
@@ -54,18 +55,24 @@ async def run(loaded: Loaded, observe: bool) -> int:
     async def call(op: str, args: dict[str, Any]) -> dict[str, Any]:
         return await (await asyncio.shield(built)).call(op, args)
 
-    async with serve(loaded.socket_path, call, loaded.settings.daemon.group):
+    async with AsyncExitStack() as stack:
+        daemon: Daemon | None = None
+
+        async def stop() -> None:
+            if daemon is not None:
+                await daemon.stop()
+
+        # Entered last, left first: what clients asked for is done before the store is closed.
+        stack.push_async_callback(stop)
+        await stack.enter_async_context(serve(loaded.socket_path, call, loaded.settings.daemon.group))
+        stack.callback(built.cancel)
         daemon = Daemon(assembly, observe)
-        try:
-            await daemon.start()
-            built.set_result(Operations(daemon.house))
-            _notify("READY=1")
-            log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
-            await _until_signalled()
-            _notify("STOPPING=1")
-        finally:
-            built.cancel()
-            await daemon.stop()
+        await daemon.start()
+        built.set_result(Operations(daemon.house))
+        _notify("READY=1")
+        log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
+        await _until_signalled()
+        _notify("STOPPING=1")
     log.info("stopped; the kernel's bans stand")
     return 0
 

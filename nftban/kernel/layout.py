@@ -224,7 +224,7 @@ DEFAULT = Layout(
         Scope(ALL),
         Scope("smtp", (25,)),
         Scope("submission", (465, 587)),
-        Scope("mail", (25, 465, 587, 110, 143, 993, 995, 4190)),
+        Scope("mail", (25, 110, 143, 465, 587, 993, 995, 4190)),
         Scope("ssh", (22,)),
     )
 )

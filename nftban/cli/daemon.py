@@ -1,0 +1,22 @@
+"""nftban daemon: the daemon itself, in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nftban.cli.reach import Config, settings
+
+
+def daemon(
+    context: typer.Context,
+    config: Config = None,
+    observe: Annotated[bool, typer.Option("--observe", help="Decide, but write nothing to the kernel.")] = False,
+) -> None:
+    """Read logs, judge, and keep the kernel's sets. Runs in the foreground."""
+    import asyncio
+
+    from nftban.daemon.main import run
+
+    raise typer.Exit(asyncio.run(run(settings(context, config), observe)))
