@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 import socket
 
+_YEAR = 31557600.0
 _UNITS = {
-    "s": 1, "sec": 1, "second": 1, "seconds": 1,
-    "m": 60, "min": 60, "minute": 60, "minutes": 60,
-    "h": 3600, "hour": 3600, "hours": 3600,
-    "d": 86400, "day": 86400, "days": 86400,
-    "w": 604800, "week": 604800, "weeks": 604800,
-    "mo": 2629746, "month": 2629746, "months": 2629746,
-    "y": 31556952, "year": 31556952, "years": 31556952,
-}  # fmt: skip
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+    **dict.fromkeys(("", "s", "ss", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "mm", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hh", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "dd", "day", "days"), 86400.0),
+    **dict.fromkeys(("w", "ww", "week", "weeks"), 604800.0),
+    **dict.fromkeys(("mo", "mon", "month", "months"), _YEAR / 12),
+    **dict.fromkeys(("y", "yy", "year", "years"), _YEAR),
+}
+_PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*)[\s+]*", re.IGNORECASE | re.ASCII)
 
 # IANA service names that a minimal system's /etc/services may lack.
 _SERVICES = {
@@ -27,7 +28,22 @@ _SERVICES = {
     "ftp": 21, "ftps": 990, "domain": 53,
 }  # fmt: skip
 
-_MAX_SECONDS = 100 * 31556952
+_MAX_SECONDS = 100 * _YEAR
+
+
+def span(text: str) -> float:
+    """`1h30m`, `2 days`, `90` in seconds, whatever its size; raises ValueError."""
+    rest = text.strip()
+    total, at = 0.0, 0
+    while found := _PART.match(rest, at):
+        unit = _UNITS.get(found["unit"].lower())
+        if unit is None:
+            break
+        total += float(found["number"]) * unit
+        at = found.end()
+    if not rest or at < len(rest):
+        raise ValueError(f"{text!r} is not a duration")
+    return total
 
 
 def seconds(written: object) -> float:
@@ -35,20 +51,12 @@ def seconds(written: object) -> float:
     hint = 'write a duration such as "10m", "1h", "2d" or a number of seconds'
     if isinstance(written, bool) or not isinstance(written, int | float | str):
         raise ValueError(f"{written!r} is not a duration; {hint}")
-    if isinstance(written, int | float):
-        total = float(written)
-    else:
-        total, at = 0.0, 0
-        text = written.strip()
-        while at < len(text):
-            part = _PART.match(text, at)
-            unit = _UNITS.get(part[2].lower() or "s") if part else None
-            if part is None or unit is None:
-                raise ValueError(f"{written!r} is not a duration; {hint}")
-            total += float(part[1]) * unit
-            at = part.end()
-        if not text:
-            raise ValueError(f"an empty duration; {hint}")
+    try:
+        total = span(written) if isinstance(written, str) else float(written)
+    except ValueError as e:
+        raise ValueError(f"{e}; {hint}") from None
+    except OverflowError:
+        total = float("inf")
     if not 0 < total <= _MAX_SECONDS:
         raise ValueError(f"{written!r} must be more than 0 seconds and at most 100 years")
     return total

@@ -186,7 +186,7 @@ class Operations:
             "protected": protected,
             "login": {"time": login.time, "user": login.user} if login else None,
             "bans": bans,
-            "watched": [_watched(j) for j in judged],
+            "watched": [_watched(house, j) for j in judged],
             "kernel": entries,
             "note": note,
         }
@@ -254,7 +254,7 @@ class Operations:
             "duration": None if ban.until is None else ban.until - ban.since,
             "needs_listing": stored.needs_listing,
             **(_evidence(evidence) if evidence else {"listings": [], "reverse": None}),
-            "offences": [_offence(o) for o in ban.offences],
+            "offences": [_offence(self._house, o) for o in ban.offences],
             "ended": {"time": stored.ended, "how": stored.how} if stored.ended is not None else None,
         }
 
@@ -369,16 +369,17 @@ def _entry(house: House, found: Found, covering: list[StoredBan]) -> Json:
     }
 
 
-def _offence(offence: Offence) -> Json:
+def _offence(house: House, offence: Offence) -> Json:
+    masked = house.assembly.masked
     return {
         "time": offence.time,
         "filter": offence.filter,
         "rule": offence.rule,
         "weight": offence.weight,
         "service": offence.service.value,
-        "facts": dict(offence.facts),
+        "facts": {name: masked(text) for name, text in offence.facts},
         "source": offence.source,
-        "line": offence.line,
+        "line": masked(offence.line),
     }
 
 
@@ -386,7 +387,7 @@ def _evidence(evidence: Evidence) -> Json:
     return {"listings": to_plain(evidence.listings), "reverse": to_plain(evidence.reverse)}
 
 
-def _watched(judged: Judged) -> Json:
+def _watched(house: House, judged: Judged) -> Json:
     verdict, evidence = judged.verdict, judged.evidence
     return {
         "jail": verdict.jail,
@@ -394,6 +395,6 @@ def _watched(judged: Judged) -> Json:
         "threshold": verdict.threshold,
         "rule": verdict.rule,
         "parts": to_plain(verdict.parts),
-        "offences": [_offence(o) for o in judged.suspect.offences],
+        "offences": [_offence(house, o) for o in judged.suspect.offences],
         **(_evidence(evidence) if evidence else {"listings": [], "reverse": None}),
     }

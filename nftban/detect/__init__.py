@@ -1,0 +1,1 @@
+"""From a log line to an offence, and from offences to a suspect."""

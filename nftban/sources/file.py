@@ -1,0 +1,378 @@
+"""Log lines from a growing file.
+
+Takes a path and where to begin; gives LogLine after LogLine, each with the Cursor behind it, for as long as it is
+asked.  Woken by inotify; looks every second only where the kernel refuses a watch.
+Follows the path, not the inode: renamed and made anew (the old file is read to its end first and until the new one
+has a line), truncated in place (read anew from 0), removed, not yet there (the nearest directory that exists is
+watched), forbidden and later allowed.  A last line without its newline waits for it.
+A line over 64 KiB is cut and counted, NULs at its front (holes that copytruncate leaves) are dropped, bytes that are
+not UTF-8 become \\xNN.
+Guarantees: never more than one chunk and one line in memory; yields to the event loop after each chunk; no line is
+given twice after a cursor.  Does not: see a truncation and regrowth past the old offset between two looks unless the
+file's first 256 bytes changed; write or lock anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+import stat
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from nftban.records import Cursor, LogLine
+from nftban.sources import inotify
+from nftban.sources.inotify import Inotify
+
+LINE_LIMIT = 64 * 1024
+CHUNK = 256 * 1024
+FINGERPRINT = 256
+POLL_SECONDS = 1.0
+
+_ON_FILE = inotify.MODIFY | inotify.ATTRIB | inotify.MOVE_SELF | inotify.DELETE_SELF
+_ON_DIRECTORY = (
+    inotify.CREATE
+    | inotify.MOVED_TO
+    | inotify.MOVED_FROM
+    | inotify.DELETE
+    | inotify.ATTRIB
+    | inotify.DELETE_SELF
+    | inotify.MOVE_SELF
+    | inotify.ONLYDIR
+)
+
+
+@dataclass(slots=True)
+class Status:
+    """What there is to say of a source.
+
+    last: when its last line was read (epoch seconds); error: in words, empty where all is well.
+    """
+
+    path: str
+    exists: bool = False
+    last: float | None = None
+    lines: int = 0
+    bytes: int = 0
+    oversized: int = 0
+    undecodable: int = 0
+    error: str = ""
+
+
+class _Open:
+    """One open file: the bytes after the last whole line, and where that line ended."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        status = os.fstat(fd)
+        self.identity = (status.st_dev, status.st_ino)
+        self.offset = 0  # behind the last line given
+        self.rest = b""  # of a line that has no newline yet, at most LINE_LIMIT
+        self.cut = 0  # bytes of it that did not fit
+        self.fingerprint = _fingerprint(fd, 0)
+        self._hashed = 0  # bytes of the beginning that it covers
+
+    @property
+    def position(self) -> int:
+        """Where to read next."""
+        return self.offset + len(self.rest) + self.cut
+
+    def seek(self, offset: int) -> None:
+        self.offset, self.rest, self.cut = offset, b"", 0
+        self.fingerprint, self._hashed = _fingerprint(self.fd, offset), min(offset, FINGERPRINT)
+
+    def changed(self) -> bool:
+        """Is this no longer the file whose lines were read?  Shorter, or its beginning is another."""
+        return os.fstat(self.fd).st_size < self.position or _fingerprint(self.fd, self._hashed) != self.fingerprint
+
+    def cursor(self) -> Cursor:
+        # Only the beginning is hashed: past it the fingerprint stays.
+        if self._hashed < FINGERPRINT and self._hashed < self.offset:
+            self.fingerprint, self._hashed = _fingerprint(self.fd, self.offset), min(self.offset, FINGERPRINT)
+        return Cursor(self.identity[1], self.offset, self.fingerprint)
+
+
+def _fingerprint(fd: int, offset: int) -> str:
+    """Of the first bytes of a file of which `offset` have been read."""
+    return blake2b(os.pread(fd, min(offset, FINGERPRINT), 0), digest_size=8).hexdigest()
+
+
+class FileSource:
+    """One log file.  `lines()` is for one reader."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cursor: Cursor | None = None,
+        from_beginning: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """cursor: go on there if the file is still that file, else read it from its beginning.
+
+        Without a cursor the lines that are there already are passed over, unless `from_beginning`; a file that
+        appears later is always read from its beginning.
+        """
+        self.path = path
+        self.status = Status(str(path))
+        self._clock = clock
+        self._cursor = cursor
+        self._looked = from_beginning
+        self._passed: tuple[tuple[int, int], int] | None = None  # the file found at first, and its size then
+        self._file: _Open | None = None
+        self._old: list[_Open] = []  # renamed or removed, and perhaps still written to; oldest first
+        self._inotify: Inotify | None = None
+        self._watched: set[int] = set()
+        self._changed = asyncio.Event()
+        self._moved = True  # more than growth may have happened
+        self._trouble = ""
+        self._blind = False  # inotify does not cover everything: look by the clock too
+
+    async def lines(self) -> AsyncGenerator[LogLine, None]:
+        """The lines, without end; closing the iterator (or cancelling its reader) closes the files."""
+        loop = asyncio.get_running_loop()
+        try:
+            try:
+                self._inotify = Inotify()
+                loop.add_reader(self._inotify.fd, self._woken)
+            except OSError as error:
+                self._blind = True
+                self._trouble = f"no inotify, looking every second instead: {error.strerror}"
+            while True:
+                self._changed.clear()
+                if self._moved or self._blind:
+                    self._moved = False
+                    watches = self._watch()
+                    self._follow()
+                    self._unwatch_all_but(watches)
+                while (chunk := self._chunk()) is not None:
+                    for line in chunk:
+                        yield line
+                    await asyncio.sleep(0)
+                await self._wait()
+        finally:
+            if self._inotify is not None:
+                loop.remove_reader(self._inotify.fd)
+                self._inotify.close()
+                self._inotify = None
+            for opened in (*self._old, self._file):
+                if opened is not None:
+                    os.close(opened.fd)
+            self._old, self._file = [], None
+
+    async def _wait(self) -> None:
+        if self._moved:
+            await asyncio.sleep(0)
+            return
+        if not self._blind:
+            await self._changed.wait()
+            return
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            self._moved = True
+
+    def _woken(self) -> None:
+        assert self._inotify is not None  # noqa: S101 - the reader is removed before it is closed
+        for event in self._inotify.events():
+            if event.mask & ~inotify.MODIFY:
+                self._moved = True
+        self._changed.set()
+
+    def _watch(self) -> set[int]:
+        """Sets the watches anew, before anything is looked at, so that no change falls between."""
+        wanted: set[int] = set()
+        if self._inotify is None:
+            return wanted
+        self._blind = False
+        directories = {_nearest(self.path.parent), _nearest(_target(self.path).parent)}
+        for path, mask in [(self.path, _ON_FILE), *((each, _ON_DIRECTORY) for each in directories)]:
+            try:
+                wanted.add(self._inotify.watch(path, mask))
+            except (FileNotFoundError, NotADirectoryError):
+                # A file not there yet shows in its directory; a directory just gone, in the next look.
+                self._moved = self._moved or path != self.path
+            except PermissionError:
+                # For a file its directory tells when that changes; for a directory nothing does.
+                self._blind = self._blind or path != self.path
+            except OSError:
+                self._blind = True
+        self._watched |= wanted
+        return wanted
+
+    def _unwatch_all_but(self, wanted: set[int]) -> None:
+        """Ends what is watched no longer; while an old file may still grow, all stays."""
+        if self._inotify is not None and not self._old:
+            for watch in self._watched - wanted:
+                self._inotify.unwatch(watch)
+            self._watched = wanted
+
+    def _follow(self) -> None:
+        """Opens what the path names now, if that is another file than before."""
+        looked, self._looked = self._looked, True
+        try:
+            there = self.path.stat()
+            identity = (there.st_dev, there.st_ino)
+            if not looked and stat.S_ISREG(there.st_mode):
+                self._passed = identity, there.st_size
+            if self._file is not None and identity == self._file.identity:
+                self.status.exists = True
+                return
+            opened = _opened(self.path)
+        except OSError as error:
+            self.status.exists = not isinstance(error, FileNotFoundError | NotADirectoryError)
+            self.status.error = _in_words(error)
+            return
+        self.status.exists, self.status.error = True, self._trouble
+        if self._file is not None:
+            self._old.append(self._file)
+        self._file = opened
+        self._begin(opened)
+
+    def _begin(self, opened: _Open) -> None:
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None and _is_at(opened, cursor):
+            opened.seek(cursor.offset)
+        elif cursor is not None:
+            # Rotated while nobody read: what was left of the old file comes first.
+            self._old += _rotated(self.path, cursor)
+            opened.seek(0)
+        elif self._passed is not None and self._passed[0] == opened.identity:
+            opened.seek(_line_start(opened.fd, self._passed[1]))
+        else:
+            opened.seek(0)
+        self._passed = None
+
+    def _chunk(self) -> list[LogLine] | None:
+        """The next lines, of an old file before the new; None where there is nothing to read now."""
+        for old in self._old:
+            lines = self._read(old)
+            if lines is not None:
+                return lines
+        lines = self._read(self._file) if self._file is not None else None
+        if lines and self._old:
+            # The writer has moved on.  What it wrote to the old file in between comes first.
+            lines = [line for old in self._old for line in self._closed(old)] + lines
+            self._old = []
+            self._moved = True
+        return lines
+
+    def _closed(self, old: _Open) -> list[LogLine]:
+        """The rest of a file that nobody writes any more, its last line even without a newline."""
+        lines: list[LogLine] = []
+        while (more := self._read(old)) is not None:
+            lines += more
+        if old.rest:
+            lines.append(self._line(old, old.rest, old.cut, 0))
+        os.close(old.fd)
+        return lines
+
+    def _read(self, file: _Open) -> list[LogLine] | None:
+        """One chunk's whole lines, which may be none; None at the end of the file."""
+        try:
+            if file.changed():
+                file.seek(0)
+            data = os.pread(file.fd, CHUNK, file.position)
+        except OSError as error:
+            self.status.error = _in_words(error)
+            return None
+        self.status.bytes += len(data)
+        return self._split(file, data) if data else None
+
+    def _split(self, file: _Open, data: bytes) -> list[LogLine]:
+        *whole, rest = data.split(b"\n")
+        lines = []
+        for part in whole:
+            room = LINE_LIMIT - len(file.rest)
+            lines.append(self._line(file, file.rest + part[:room], file.cut + max(0, len(part) - room), 1))
+            file.rest, file.cut = b"", 0
+        room = LINE_LIMIT - len(file.rest)
+        file.cut += max(0, len(rest) - room)
+        file.rest += rest[:room]
+        return lines
+
+    def _line(self, file: _Open, data: bytes, cut: int, newline: int) -> LogLine:
+        file.offset += len(data) + cut + newline
+        status = self.status
+        status.lines += 1
+        status.last = self._clock()
+        if cut:
+            status.oversized += 1
+        data = data.lstrip(b"\0").removesuffix(b"\r")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            status.undecodable += 1
+            text = data.decode(errors="backslashreplace")
+        return LogLine(status.path, text, file.cursor(), cut)
+
+
+def _opened(path: Path) -> _Open:
+    """Opens a regular file; a pipe in its place must not block us."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise OSError(0, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
+    return _Open(fd)
+
+
+def _line_start(fd: int, size: int) -> int:
+    """Where the line begins that is being written at `size`: there, if none is."""
+    back = min(size, LINE_LIMIT)
+    tail = os.pread(fd, back, size - back)
+    found = tail.rfind(b"\n")
+    return size - back + found + 1 if found >= 0 else size if back < size else 0
+
+
+def _is_at(opened: _Open, cursor: Cursor) -> bool:
+    """Is this the file the cursor was taken from, and still that long?"""
+    long_enough = cursor.offset <= os.fstat(opened.fd).st_size
+    same = cursor.inode == opened.identity[1]
+    return long_enough and same and _fingerprint(opened.fd, cursor.offset) == cursor.fingerprint
+
+
+def _rotated(path: Path, cursor: Cursor) -> list[_Open]:
+    """The file the cursor was taken from under its new name (`mail.log.1`, `mail.log-20261124`), if it is there."""
+    for each in sorted(path.parent.glob(glob.escape(path.name) + "?*")):
+        try:
+            opened = _opened(each)
+        except OSError:
+            continue
+        if _is_at(opened, cursor):
+            opened.seek(cursor.offset)
+            return [opened]
+        os.close(opened.fd)
+    return []
+
+
+def _target(path: Path) -> Path:
+    """Where symbolic links lead: a link's file is rotated in its own directory."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def _nearest(directory: Path) -> Path:
+    """The directory, or the closest one above it that exists."""
+    for each in (directory, *directory.parents):
+        try:
+            if each.is_dir():
+                return each
+        except OSError:
+            continue
+    return Path("/")
+
+
+def _in_words(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied: the daemon's user may not read it"
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    return error.strerror or str(error)
