@@ -55,7 +55,7 @@ class Service(StrEnum):
 class Offence:
     """One countable misdeed.
 
-    filter, rule: which expression matched (rule is its number in the filter, from 1, or its name);
+    filter, rule: which expression matched (rule is its number in the filter, from 1, and some of its words);
     prefix: the offender, a single address; time: from the log line, or when it was read; weight: points, >= 1;
     facts: what else the line gave, by fail2ban's tag names in small letters ("user", "helo", "ptr", "reason", ...);
     listed: zones that the server itself logged for this client: (zone, code) pairs;

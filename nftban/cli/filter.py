@@ -52,7 +52,7 @@ def test(
     for number, line in enumerate(_lines(log), 1):
         found = matcher.match(line, now)
         if isinstance(found, Offence):
-            by_rule[found.rule] += 1
+            by_rule[found.rule.partition(":")[0]] += 1
             by_address[str(found.prefix)] += 1
         if as_json:
             write(json.dumps(found_json(number, found)) + "\n", flush=False)

@@ -94,6 +94,11 @@ def literals(pattern: re.Pattern[str]) -> list[tuple[str, ...]]:
         return _usable(_required(_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE)))
 
 
+def wording(pattern: re.Pattern[str]) -> str:
+    """The longest text that every match contains, to call the expression by; empty where there is none."""
+    return max((texts[0].strip(" :<>[](=") for texts in literals(pattern) if len(texts) == 1), key=len, default="")
+
+
 def screen(patterns: Iterable[re.Pattern[str]]) -> tuple[str, ...]:
     """Few strings of which a line must contain one to match any of the patterns; empty where there are none such."""
     choices = [literals(pattern) for pattern in patterns]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nftban.detect import inifile
-from nftban.detect.expressions import Unsupported, compiled, screen
+from nftban.detect.expressions import Unsupported, compiled, screen, wording
 from nftban.detect.inifile import Ini, Line, Malformed, Value
 from nftban.errors import Fault
 
@@ -33,12 +33,13 @@ _TRIVIAL_DATES = ("", "{^LN-BEG}", "{LN-BEG}", "^{LN-BEG}")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One expression: its number in the list (from 1), compiled, and where it was written."""
+    """One expression: its number in the list (from 1), compiled, where it was written, and some words of it."""
 
     number: int
     pattern: re.Pattern[str]
     file: str
     line: int
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def _rules(value: Value, faults: list[Fault]) -> tuple[Rule, ...]:
     for number, line in enumerate(value, 1):
         text = line.text.strip()
         try:
-            rules.append(Rule(number, compiled(text), line.file, line.number))
+            pattern = compiled(text)
+            rules.append(Rule(number, pattern, line.file, line.number, wording(pattern)))
         except Unsupported as error:
             faults.append(Fault(line.file, line.number, str(error), "leave this filter out, or write it line by line"))
         except ValueError as error:

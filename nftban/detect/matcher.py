@@ -163,7 +163,7 @@ class Matcher:
 
         offence = Offence(
             filter=self.filter.name,
-            rule=str(rule.number),
+            rule=_named(rule, groups),
             prefix=prefix or _NOBODY,
             time=time,
             service=_service(groups, rest),
@@ -280,6 +280,12 @@ def _prefix(groups: Mapping[str, str]) -> Prefix | None:
             except ValueError:
                 return None
     return None
+
+
+def _named(rule: Rule, groups: Mapping[str, str]) -> str:
+    """The rule's number, and words by which a person knows it."""
+    words = groups.get("once") or rule.words
+    return f"{rule.number}: {words[:40]}" if words else str(rule.number)
 
 
 def _facts(groups: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

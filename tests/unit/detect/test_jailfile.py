@@ -99,7 +99,7 @@ def test_a_jail_that_is_off_is_named_and_nothing_of_it_is_judged(tmp_path: Path)
     [
         ("maxretry = many", 4, "maxretry = 'many' is not a number"),
         ("maxretry = 0", 4, "not a number of offences"),
-        ("findtime = 10 parsecs", 4, "findtime: '10 parsecs' is not a span"),
+        ("findtime = 10 parsecs", 4, "findtime: '10 parsecs' is not a duration"),
         ("findtime = -1", 4, "is no span"),
         ("bantime = 1h x", 4, "bantime: '1h x'"),
         ("port = %(nowhere)s", 4, "%(nowhere)s"),
@@ -161,5 +161,5 @@ def test_seconds(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "10x", "1h x", "h", "--", "1d-2h", "__import__('os')"])
 def test_not_seconds(text: str) -> None:
-    with pytest.raises(ValueError, match="not a span"):
+    with pytest.raises(ValueError, match="duration"):
         jailfile.seconds(text)

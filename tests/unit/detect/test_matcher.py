@@ -122,7 +122,7 @@ def test_a_rule_without_an_address_waits_for_it(tmp_path: Path) -> None:
     assert told(m, at(1, "h p[1]: broken: x"), at(2, "h p[2]: closed 192.0.2.2")) == ["-", "-"]
     offence = m.match(LogLine("log", at(3, "h p[1]: closed 192.0.2.1")), NOW)
     assert isinstance(offence, Offence)
-    assert (str(offence.prefix), offence.rule, offence.facts) == ("192.0.2.1", "1", (("reason", "x"),))
+    assert (str(offence.prefix), offence.rule, offence.facts) == ("192.0.2.1", "1: broken", (("reason", "x"),))
     assert offence.line.endswith("broken: x") and offence.time == NOW - 9999
     assert told(m, at(4, "h p[1]: closed 192.0.2.1")) == ["-"]
 

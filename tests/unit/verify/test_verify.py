@@ -109,20 +109,30 @@ def test_an_ipv6_network_is_asked_as_one_and_has_no_reverse_name(providers: tupl
     in_house(test, providers)
 
 
-def test_untested_zones_are_not_asked(providers: tuple[Provider, ...]) -> None:
+def test_zones_are_tested_before_their_first_use(providers: tuple[Provider, ...]) -> None:
     async def test(house: House) -> None:
-        listings = await house.ask(BOT)
-        assert {listing.answer for listing in listings.values()} == {Answer.UNKNOWN}
-        assert "untested" in listings[ZEN].reason
-        assert house.server.count(ZEN) == 0
-        changes = await house.verifier.test_zones(NOW)
-        assert {(c.zone, c.after) for c in changes} == {(zone, State.OK) for zone in (ZEN, BL, WL)}
-        assert list(changes) == house.changes
-        assert (await house.ask(BOT))[ZEN].points == 4
+        both = await asyncio.gather(house.ask(BOT), house.ask(CLEAN))
+        assert both[0][ZEN].points == 4 and both[1][ZEN].answer is Answer.CLEAR
+        assert {(c.zone, c.after) for c in house.changes} == {(zone, State.OK) for zone in (ZEN, BL, WL)}
+        assert house.server.count(ZEN) == 4 + 2, "one test for both, then a question each"
         assert await house.verifier.test_zones(NOW + 60) == ()
         before = house.server.count(ZEN)
         await house.verifier.test_zones(NOW + 60, every=True)
         assert house.server.count(ZEN) == before + 4
+
+    in_house(test, providers, tested=False)
+
+
+def test_a_zone_that_fails_its_first_test_is_not_asked(providers: tuple[Provider, ...]) -> None:
+    async def test(house: House) -> None:
+        house.server.behave(ZEN, Mode.SERVFAIL)
+        assert "untested" in (await house.ask(BOT))[ZEN].reason
+        asked = house.server.count(ZEN)
+        listing = (await house.ask(BOT, NOW + 1))[ZEN]
+        assert listing.answer is Answer.UNKNOWN
+        assert house.server.count(ZEN) == asked, "neither asked nor tested again before its time"
+        house.server.behave(ZEN)
+        assert (await house.ask(BOT, NOW + 120))[ZEN].points == 4
 
     in_house(test, providers, tested=False)
 
