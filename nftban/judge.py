@@ -3,8 +3,9 @@
 Takes what a jail counted, what DNS said, what the store remembers, the jail's rules and `now`; gives a `Verdict`
 whose parts add up to its score, so that an admin can redo it by hand.
 Guarantees: no ban without an offence; UNKNOWN answers add nothing and clear nothing; evidence about dynamic ranges
-and reverse DNS (policy evidence) counts only while every offence came in on port 25, and at most `policy_limit`
-together; a recent successful login spares whatever the score.  No I/O, no clock.
+and reverse DNS (policy evidence) counts only while every offence came in on port 25, at most `policy_limit` together
+and never so much that one offence would be enough; a recent successful login spares whatever the score.
+No I/O, no clock.
 """
 
 from __future__ import annotations
@@ -36,16 +37,17 @@ class Rules:
 def judge(suspect: Suspect, evidence: Evidence | None, history: History, rules: Rules, now: float) -> Verdict:
     """The verdict on a suspect; evidence None where DNS was not asked."""
     offences = _offence_parts(suspect, rules)
-    listed, policy = _evidence_parts(suspect, evidence, rules)
-    parts = (*offences, *listed, *policy)
+    proof, cap = _evidence_parts(suspect, evidence, rules)
+    parts = (*offences, *proof, *cap)
     score = sum(p.points for p in parts)
     if history.login is not None and now - history.login < rules.spare_login:
         ago = in_words(now - history.login)
         return _verdict(Action.SPARE, suspect, rules, score, parts, f"a successful login {ago} ago spares this address")
     if score < rules.maxretry or not suspect.offences:
         return _verdict(Action.WATCH, suspect, rules, score, parts, f"{score} of {rules.maxretry} points")
-    # Feathers in the other scale (an allow list's negative points) stay: only what speaks against it is taken away.
-    without = score - sum(p.points for p in (*listed, *policy) if p.points > 0)
+    # Feathers in the other scale (an allow list's negative points) stay: only what speaks against it is taken away,
+    # and with it the cap.
+    without = sum(p.points for p in offences) + sum(p.points for p in proof if p.points < 0)
     return Verdict(
         Action.BAN,
         suspect.prefix,
@@ -88,7 +90,7 @@ def _offence_parts(suspect: Suspect, rules: Rules) -> tuple[Part, ...]:
 def _evidence_parts(
     suspect: Suspect, evidence: Evidence | None, rules: Rules
 ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """What DNS adds: (parts for every port, parts for port 25 only)."""
+    """What DNS adds, and what of it the limit on policy evidence takes back (no part or one)."""
     if evidence is None:
         return (), ()
     listed = tuple(
@@ -107,11 +109,12 @@ def _evidence_parts(
     if not policy:
         return listed, ()
     if any(o.service is not Service.SMTP for o in suspect.offences):
-        return listed, tuple(Part(0, f"{p.reason} (not counted: not all offences came in on port 25)") for p in policy)
-    over = sum(p.points for p in policy) - rules.policy_limit
-    if over > 0:
-        policy.append(Part(-over, f"evidence about ranges and names counts at most {rules.policy_limit}"))
-    return listed, tuple(policy)
+        words = "(not counted: not all offences came in on port 25)"
+        return (*listed, *(Part(0, f"{p.reason} {words}") for p in policy)), ()
+    limit = min(rules.policy_limit, max(rules.maxretry - 2, 0))
+    over = sum(p.points for p in policy) - limit
+    cap = Part(-over, f"evidence about ranges and names counts at most {limit}")
+    return (*listed, *policy), (cap,) if over > 0 else ()
 
 
 def _listing_words(listing: Listing) -> str:

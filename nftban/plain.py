@@ -72,7 +72,11 @@ def _restored(kind: Any, plain: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(plain)
     if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-        return float(plain)
-    if not isinstance(plain, kind):
+        try:
+            return float(plain)
+        except OverflowError as e:
+            raise ValueError(str(e)) from None
+    # To isinstance() a bool is an int; to JSON it is not.
+    if not isinstance(plain, kind) or (isinstance(plain, bool) and kind is not bool):
         raise ValueError(f"{kind.__name__} was expected, not {plain!r}")
     return plain

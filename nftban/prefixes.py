@@ -9,22 +9,29 @@ not adjacent.  Does not: resolve names, know what an address is for.
 
 from __future__ import annotations
 
+import re
 import socket
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 BITS = {4: 32, 6: 128}
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 
 
 def range_prefixes(family: int, first: int, last: int) -> Iterator[Prefix]:
-    """The fewest prefixes that together cover first..last (both included), in ascending order."""
+    """The fewest prefixes that together cover first..last (both included), in ascending order.
+
+    Of an IPv6 range the IPv4-mapped block is left out: as prefixes its addresses would be IPv4's.
+    """
     bits = BITS[family]
     while first <= last:
         size = (first & -first).bit_length() - 1 if first else bits
         while (1 << size) > last - first + 1:
             size -= 1
-        yield Prefix(family, first, bits - size)
+        prefix = Prefix(family, first, bits - size)
+        if prefix.family == family:
+            yield prefix
         first += 1 << size
 
 
@@ -66,7 +73,7 @@ class Prefix:
         bits = BITS[family]
         length = bits
         if slash:
-            if not (length_text.isascii() and length_text.isdigit()) or int(length_text) > bits:
+            if not _LENGTH.fullmatch(length_text) or int(length_text) > bits:
                 raise ValueError(f"{text!r}: the prefix length must be a number from 0 to {bits}")
             length = int(length_text)
         return cls(family, int.from_bytes(packed, "big"), length)

@@ -185,8 +185,8 @@ class Part:
 class Verdict:
     """The judgement on a suspect: score = sum of the parts' points, ban when score >= threshold.
 
-    rule: the sentence that decided; duration: seconds, None where nothing is banned; needs_listing: without the
-    DNSBL points the score would not have reached the threshold, so a delisting lifts the ban.
+    rule: the sentence that decided; duration: seconds, None where nothing is banned; needs_listing: without
+    what DNS said the score would not have reached the threshold, so a delisting may lift the ban.
     """
 
     action: Action

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from nftban.config import positions
 from nftban.config.schema import Jail, Settings
-from nftban.errors import ConfigError, Fault
+from nftban.errors import ConfigError, Fault, PermissionNeededError
 
 SYSTEM_CONFIG = Path("/etc/nftban/nftban.toml")
 
@@ -35,10 +35,19 @@ def shipped_rules() -> Path:
 
 def default_config() -> Path:
     """The file to read when none is named: the system's, else the user's, else the shipped one."""
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nftban" / "nftban.toml"
-    for path in (SYSTEM_CONFIG, user):
-        if path.is_file() and (path is SYSTEM_CONFIG or os.geteuid() != 0):
-            return path
+    try:
+        if SYSTEM_CONFIG.is_file():
+            return SYSTEM_CONFIG
+        if os.geteuid() != 0:
+            user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nftban" / "nftban.toml"
+            if user.is_file():
+                return user
+    except PermissionError as e:
+        raise PermissionNeededError(
+            f"{e.filename} is closed to this user", "run as root, or name a file with --config"
+        ) from e
+    except RuntimeError:
+        pass  # a user without a home has no settings there
     return shipped_rules() / "nftban.toml"
 
 
@@ -89,10 +98,13 @@ def _run_folder() -> Path:
 def load(config: Path | None = None) -> Loaded:
     """Reads and checks; raises ConfigError with every fault."""
     first = config if config is not None else default_config()
-    files = [first, *sorted((first.parent / "conf.d").glob("*.toml"))]
+    folder = first.parent / "conf.d"
+    files = [first, *sorted(folder.glob("*.toml"))]
     merged: dict[str, Any] = {}
     where: dict[positions.Path, tuple[str, int]] = {}
     faults: list[Fault] = []
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        faults.append(Fault(str(folder), 0, "cannot be read: Permission denied", "run as a user who may read it"))
     for file in files:
         try:
             text = file.read_bytes().decode("utf-8")
@@ -109,7 +121,9 @@ def load(config: Path | None = None) -> Loaded:
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as e:
-        faults += [_fault(error, where, str(first)) for error in e.errors(include_url=False)]
+        # What is missing may stand in a file that could not be read.
+        found = [error for error in e.errors(include_url=False) if not (faults and error["type"] == "missing")]
+        faults += [_fault(error, where, str(first)) for error in found]
         raise ConfigError(_in_order(faults)) from None
     if faults:
         raise ConfigError(_in_order(faults))
@@ -132,7 +146,9 @@ def _toml_fault(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Fault:
     found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)", str(error))
     line = int(found[1]) if found and found[1] else text.count("\n") + 1
     what = str(error)[: found.start()] if found else str(error)
-    return Fault(str(file), line, f"is not valid TOML: {what}", 'text goes in quotes: filter = "postfix"')
+    twice = what.startswith(("Cannot", "Duplicate"))
+    advice = "a name may be given only once in a file" if twice else 'text goes in quotes: filter = "postfix"'
+    return Fault(str(file), line, f"is not valid TOML: {what}", advice)
 
 
 def _place(where: dict[positions.Path, tuple[str, int]], path: positions.Path, otherwise: str) -> tuple[str, int]:

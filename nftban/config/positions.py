@@ -40,11 +40,13 @@ def positions(text: str) -> dict[Path, int]:
             if header[1] == "[[":
                 repeats[table] = repeats.get(table, -1) + 1
                 table = (*table, repeats[table])
-            found.setdefault(table, line)
+            found[table] = line
+            _parents(table, line, found)
             end = text.find("\n", header.end())
         elif assign := _ASSIGN.match(text, at):
             path = (*table, *_names(assign[1]))
             found[path] = line
+            _parents(path, line, found)
             end, line = _value(text, assign.end(), line, path, found)
         else:
             end = text.find("\n", at)
@@ -53,6 +55,12 @@ def positions(text: str) -> dict[Path, int]:
         at = end + 1
         line += 1
     return found
+
+
+def _parents(path: Path, line: int, found: dict[Path, int]) -> None:
+    """Tables that have no header of their own stand where they are first spoken of."""
+    for n in range(1, len(path)):
+        found.setdefault(path[:n], line)
 
 
 def _value(text: str, at: int, line: int, path: Path, found: dict[Path, int]) -> tuple[int, int]:

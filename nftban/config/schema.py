@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from nftban.config.words import ban_seconds, port_list, seconds
+from nftban.config.words import ban_seconds, port_list, seconds, seconds_or_none
 from nftban.prefixes import Prefix
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
+SecondsOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
 BanSeconds = Annotated[float | None, BeforeValidator(ban_seconds)]
 Ports = Annotated[tuple[int, ...], BeforeValidator(port_list)]
 
@@ -105,7 +106,8 @@ class Dnsbl(_Table):
         3,
         ge=0,
         le=1000,
-        description="evidence about dynamic ranges and reverse DNS together counts at most this much (port 25 only)",
+        description="evidence about dynamic ranges and reverse DNS together counts at most this much (port 25 only), "
+        "and never so much that one offence would be enough",
     )
     no_name_points: int = Field(
         1, ge=0, le=1000, description="points for an address without a PTR record (port 25 only)"
@@ -133,7 +135,9 @@ class _JailValues(_Table):
         None, ge=1, le=100, description="each repetition lasts this many times longer; 1: always the same"
     )
     verify_at: int | None = Field(None, ge=1, le=1_000_000, description="offences after which DNS is asked")
-    spare_login: Seconds | None = Field(None, description="a successful login spares its address for this long")
+    spare_login: SecondsOrNone | None = Field(
+        None, description="a successful login spares its address for this long; 0: not at all"
+    )
 
 
 class Defaults(_JailValues):
@@ -145,7 +149,9 @@ class Defaults(_JailValues):
         2.0, ge=1, le=100, description="each repetition lasts this many times longer; 1: always the same"
     )
     verify_at: int = Field(2, ge=1, le=1_000_000, description="offences after which DNS is asked")
-    spare_login: Seconds = Field(3600.0, description="a successful login spares its address for this long")
+    spare_login: SecondsOrNone = Field(
+        3600.0, description="a successful login spares its address for this long; 0: not at all"
+    )
     max_prefix4: int = Field(16, ge=1, le=32, description="the widest IPv4 prefix that may be banned")
     max_prefix6: int = Field(32, ge=1, le=128, description="the widest IPv6 prefix that may be banned")
     count4: int = Field(32, ge=8, le=32, description="IPv4 offences are counted and banned per prefix of this length")

@@ -34,6 +34,8 @@ _MAX_SECONDS = 100 * _YEAR
 def span(text: str) -> float:
     """`1h30m`, `2 days`, `90` in seconds, whatever its size; raises ValueError."""
     rest = text.strip()
+    if not rest:
+        raise ValueError("an empty duration")
     total, at = 0.0, 0
     while found := _PART.match(rest, at):
         unit = _UNITS.get(found["unit"].lower())
@@ -41,7 +43,7 @@ def span(text: str) -> float:
             break
         total += float(found["number"]) * unit
         at = found.end()
-    if not rest or at < len(rest):
+    if at < len(rest):
         raise ValueError(f"{text!r} is not a duration")
     return total
 
@@ -60,6 +62,11 @@ def seconds(written: object) -> float:
     if not 0 < total <= _MAX_SECONDS:
         raise ValueError(f"{written!r} must be more than 0 seconds and at most 100 years")
     return total
+
+
+def seconds_or_none(written: object) -> float:
+    """A duration, or 0 for never."""
+    return 0.0 if written in (0, "0") and not isinstance(written, bool) else seconds(written)
 
 
 def ban_seconds(written: object) -> float | None:

@@ -47,8 +47,10 @@ class Logs:
         self._readers: dict[str, _Reader] = {}
 
     async def start(self) -> None:
-        """Reads what there is and waits for what there is not."""
+        """Reads what there is and waits for what there is not; returns when all that is written from now on is seen."""
         await self.look_for_files(at_start=True)
+        for reader in self._readers.values():
+            await reader.source.begun.wait()
 
     async def look_for_files(self, at_start: bool = False) -> None:
         """Finds files that a pattern matches now; starts readers that ended.
@@ -111,6 +113,7 @@ class Logs:
         except Exception as e:
             log.exception("reading %s failed", reader.source.path)
             reader.source.status.error = f"reading failed: {e}; tried again in a few seconds"
+            reader.source.begun.set()
 
 
 def _files(pattern: str) -> list[str]:

@@ -105,7 +105,7 @@ class Pipeline:
                 if isinstance(found, Offence):
                     self._offence(jail, found, now)
                 elif isinstance(found, Login):
-                    self._login(found)
+                    self._login(jail, found, now)
                 elif isinstance(found, Logged):
                     self._remember_logged(found.prefix, found.listed, now)
             except Exception:
@@ -139,9 +139,13 @@ class Pipeline:
                 found.append(Judged(suspect, evidence, self._judged(jail, suspect, evidence, now)))
         return found
 
-    def _login(self, login: Login) -> None:
+    def _login(self, jail: JailSetup, login: Login, now: float) -> None:
         self.counters["logins"] += 1
-        self._store.set_login(login)
+        # A log's clock that is ahead must not spare anybody for longer.
+        login = replace(login, time=min(login.time, now))
+        # Of an IPv6 /64 the next connection may come from another address: what is counted together is spared together.
+        for prefix in {login.prefix, jail.windows.counted(login.prefix)}:
+            self._store.set_login(replace(login, prefix=prefix))
 
     def _offence(self, jail: JailSetup, offence: Offence, now: float) -> None:
         if jail.ignore.contains(offence.prefix):
@@ -246,9 +250,9 @@ class Pipeline:
         self._report(Event(now, "ban", f"{ban.prefix} banned in scope {ban.scope}: {ban.reason}", ban.prefix))
 
     def _judged(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, now: float) -> Verdict:
-        logins = [self._store.login(p) for p in {suspect.prefix, *(o.prefix for o in suspect.offences)}]
-        latest = max((login.time for login in logins if login), default=None)
-        return judge(suspect, evidence, History(self._store.earlier_bans(suspect.prefix), latest), jail.rules, now)
+        login = self._store.login(suspect.prefix)
+        history = History(self._store.earlier_bans(suspect.prefix, now), login.time if login else None)
+        return judge(suspect, evidence, history, jail.rules, now)
 
     def _known(self, suspect: Suspect, now: float) -> Evidence | None:
         """What was asked, with what the server's own log said where the zone was not asked."""

@@ -32,10 +32,10 @@ def addresses() -> list[Protection]:
         own = [message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") for message in rtnetlink.get_addr()]
         gateways = []
         for route in rtnetlink.get_routes():
-            gateways.append(route.get_attr("RTA_GATEWAY"))
-            via = route.get_attr("RTA_VIA")
-            gateways.append(via.get("addr") if via else None)
-            gateways += [hop.get_attr("RTA_GATEWAY") for hop in route.get_attr("RTA_MULTIPATH") or ()]
+            for hop in (route, *(route.get_attr("RTA_MULTIPATH") or ())):
+                gateways.append(hop.get_attr("RTA_GATEWAY"))
+                via = hop.get_attr("RTA_VIA")  # a gateway of the other family
+                gateways.append(via.get("addr") if via else None)
     return [
         *(Protection(p, "an address of this machine") for p in _parsed(own)),
         *(Protection(p, "a gateway of this machine") for p in _parsed(gateways)),
@@ -107,9 +107,11 @@ def _utmp_hosts(path: Path) -> Iterator[str]:
     except OSError:
         return
     for at in range(0, len(records) - _UTMP.size + 1, _UTMP.size):
-        kind, _, _, _, _, host, *_ = _UTMP.unpack_from(records, at)
+        kind, _, _, _, _, host, *_, address = _UTMP.unpack_from(records, at)
         if kind == _USER_PROCESS:
+            # The host may be a name, or cut short; the address is of IPv4 where all but its first word is 0.
             yield host.split(b"\0")[0].decode("ascii", "replace")
+            yield str(Prefix.from_packed(address if any(address[4:]) else address[:4]))
 
 
 def _logind_hosts(folder: Path) -> Iterator[str]:

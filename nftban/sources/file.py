@@ -119,6 +119,8 @@ class FileSource:
         """
         self.path = path
         self.status = Status(str(path))
+        self.begun = asyncio.Event()
+        """Set once it is decided where reading begins: what is written from then on is a new line."""
         self._clock = clock
         self._cursor = cursor
         self._looked = from_beginning
@@ -149,6 +151,7 @@ class FileSource:
                     watches = self._watch()
                     self._follow()
                     self._unwatch_all_but(watches)
+                    self.begun.set()
                 while (chunk := self._chunk()) is not None:
                     for line in chunk:
                         yield line

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from nftban.prefixes import BITS, Prefix
 from nftban.records import Ban, Cursor, Event, Evidence, Login, Offence, Origin, Verdict
 
 SCHEMA = 1
+_PATIENCE = 5.0  # seconds to wait for another process's lock
 
 _TABLES = """
 CREATE TABLE ban (
@@ -37,7 +39,7 @@ CREATE INDEX ban_first ON ban (family, first);
 CREATE INDEX ban_ended ON ban (ended) WHERE ended IS NOT NULL;
 CREATE TABLE login (prefix TEXT PRIMARY KEY, time REAL NOT NULL, user TEXT NOT NULL, line TEXT NOT NULL,
     source TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE cursor (source TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL,
+CREATE TABLE cursor (source TEXT PRIMARY KEY, inode TEXT NOT NULL, offset INTEGER NOT NULL,
     fingerprint TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE event (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, prefix TEXT);
@@ -66,24 +68,24 @@ class StoredBan:
 class Store:
     """One open store."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         """Opens or makes it; raises NftbanError with advice where that cannot be."""
         self.path = path
         try:
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            uri = f"{path.resolve().as_uri()}{'?mode=ro' if read_only else ''}"
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._db = sqlite3.connect(path.resolve().as_uri(), uri=True, isolation_level=None, timeout=_PATIENCE)
+            self._write_ahead()
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not read_only:
+            if version == 0:
                 with self._transaction():
-                    for statement in _TABLES.split(";\n"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-        except (sqlite3.OperationalError, PermissionError) as e:
+                    # Another process may have made the tables while this one waited for the lock.
+                    version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                    if version == 0:
+                        for statement in _TABLES.split(";\n"):
+                            self._db.execute(statement)
+                        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        except (sqlite3.OperationalError, OSError) as e:
             if isinstance(e, sqlite3.OperationalError) and "locked" in str(e):
                 raise TryAgainError(f"the store {path} is busy: {e}", "try again in a moment") from None
             raise PermissionNeededError(
@@ -98,6 +100,18 @@ class Store:
                 f"the store {path} was written by a newer nftban (schema {version}, this one knows {SCHEMA})",
                 "install that version again, or name another file as daemon.state",
             )
+
+    def _write_ahead(self) -> None:
+        """Turns WAL on; while two programs make the store at once SQLite refuses that instead of waiting."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as e:
+                if e.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def close(self) -> None:
         self._db.close()
@@ -146,13 +160,14 @@ class Store:
             return self._end(prefix, scope, now, how)
 
     def _end(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
+        # One whose time was over already has expired, whatever comes now: escalation counts it.
         family, first, _, length = _key(prefix)
         done = self._db.execute(
-            "UPDATE ban SET ended = ?, how = ? WHERE family = ? AND first = ? AND length = ? AND scope = ?"
-            " AND ended IS NULL",
-            (now, how, family, first, length, scope),
-        )
-        return done.rowcount > 0
+            "UPDATE ban SET ended = min(?, coalesce(until, ?)), how = CASE WHEN until <= ? THEN 'expired' ELSE ? END"
+            " WHERE family = ? AND first = ? AND length = ? AND scope = ? AND ended IS NULL RETURNING how",
+            (now, now, now, how, family, first, length, scope),
+        ).fetchall()
+        return done == [(how,)]
 
     def expire(self, now: float) -> int:
         """Marks the bans whose time is over; returns how many."""
@@ -196,13 +211,13 @@ class Store:
             offences=tuple(from_plain(Offence, o) for o in detail["offences"]),
         )
 
-    def earlier_bans(self, prefix: Prefix) -> int:
-        """How often exactly this prefix was banned because of logs and the ban was not taken back as wrong."""
+    def earlier_bans(self, prefix: Prefix, now: float) -> int:
+        """How often exactly this prefix was banned because of logs, and the ban ran its time."""
         family, first, _, length = _key(prefix)
         row = self._db.execute(
             "SELECT count(*) FROM ban WHERE family = ? AND first = ? AND length = ? AND origin = ?"
-            " AND ended IS NOT NULL AND how = 'expired'",
-            (family, first, length, Origin.LOG.value),
+            " AND (how = 'expired' OR ended IS NULL AND until <= ?)",
+            (family, first, length, Origin.LOG.value, now),
         ).fetchone()
         return int(row[0])
 
@@ -219,16 +234,17 @@ class Store:
         row = self._db.execute("SELECT * FROM login WHERE prefix = ?", (str(prefix),)).fetchone()
         return Login(prefix, *row[1:]) if row else None
 
+    # An inode is text there: it has 64 bits without a sign (overlayfs sets the highest), SQLite's integers have 63.
     def set_cursors(self, cursors: Iterable[tuple[str, Cursor]]) -> None:
         with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO cursor VALUES (?,?,?,?)",
-                [(source, c.inode, c.offset, c.fingerprint) for source, c in cursors],
+                [(source, str(c.inode), c.offset, c.fingerprint) for source, c in cursors],
             )
 
     def cursor(self, source: str) -> Cursor | None:
         row = self._db.execute("SELECT * FROM cursor WHERE source = ?", (source,)).fetchone()
-        return Cursor(*row[1:]) if row else None
+        return Cursor(int(row[1]), row[2], row[3]) if row else None
 
     def set_state(self, name: str, value: Any) -> None:
         """Keeps a small JSON value under a name (quotas, zone health)."""
