@@ -17,22 +17,25 @@ from nftban.config.words import in_words
 HEAD = """\
 # Configuration
 
-`/etc/nftban/nftban.toml`, or the file given with `--config`; `conf.d/*.toml` beside it is read after it, in the order of
-names, and wins: tables are merged, a list replaces the earlier one. Without a file the shipped
+`/etc/nftban/nftban.toml`, or the file given with `--config`; `conf.d/*.toml` beside it is read after it, in the order
+of names, and wins: tables are merged, a list replaces the earlier one. Without a file the shipped
 [rules/nftban.toml](../rules/nftban.toml) is used; the defaults below are what holds where a file says nothing.
 
 `nftban config check` names every fault with file, line and advice and exits 78; `nftban config show` prints what is in
 force. Durations are `"10m"`, `"1h30m"`, `"2d"` or a number of seconds.
 
-Beside it are read: `jail.local` and `jail.d/*` (fail2ban's jails, as they are), `filter.d/` and `rules/filters/` (filters,
-before the shipped ones and those of /etc/fail2ban/filter.d), `rules/dnsbl/` (what is known of DNSBLs; a file masks the
-shipped one of the same name).
+Beside it are read: `jail.local` and `jail.d/*` (fail2ban's jails, as they are), `filter.d/` and `rules/filters/`
+(filters, before the shipped ones and those of /etc/fail2ban/filter.d), `rules/dnsbl/` (what is known of DNSBLs; a file
+masks the shipped one of the same name).
 """
 
 ORDER = {
     "daemon": "",
     "kernel": "",
-    "allow": "Loopback, link-local, own addresses, gateways, resolvers and live SSH sessions are protected without being named.",
+    "allow": (
+        "Loopback, link-local, own addresses, gateways, resolvers and live SSH sessions are protected without being "
+        "named."
+    ),
     "dns": "",
     "dnsbl": (
         "A zone is written as in postscreen(8): `zen.spamhaus.org=127.0.0.[2..4;9]*5` adds 5 points for these codes, a "
@@ -67,7 +70,7 @@ def main() -> None:
     parts = [HEAD]
     for name, words in ORDER.items():
         model = Settings.model_fields[name].annotation
-        assert model is not None
+        assert isinstance(model, type) and issubclass(model, BaseModel)
         parts.append(f"## [{name}]\n" + (f"\n{words}\n" if words else ""))
         parts.append("\n".join(rows(model)) + "\n")
     parts.append(

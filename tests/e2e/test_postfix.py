@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def nftban(machines: Namespaces, folder: Path, dns: Dns, postfix: Postfix) -> It
 
 
 def test_every_misbehaviour_counts_one_session_once(machines: Namespaces, nftban: Nftban) -> None:
-    misdeeds = {
+    misdeeds: dict[str, Callable[[Client], object]] = {
         "198.51.100.1": lambda c: c.lone_dot(),
         "198.51.100.2": lambda c: c.empty_lines(25),
         "198.51.100.3": lambda c: c.unknown_commands(3),
