@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from nftban.cli.output import write, write_json
-from nftban.cli.reach import AsJson, Config, settings
+from nftban.cli.reach import AsJson, Config, config_file, settings
 from nftban.errors import EXIT_CONFIG, ConfigError
 
 app = typer.Typer(help="Check and show the settings.", no_args_is_help=True, rich_markup_mode=None)
@@ -18,25 +18,23 @@ app = typer.Typer(help="Check and show the settings.", no_args_is_help=True, ric
 @app.command()
 def check(context: typer.Context, config: Config = None, as_json: AsJson = False) -> None:
     """Check settings, filters and zones; tell every fault with file and line."""
-    from nftban.daemon.assemble import assemble
+    from nftban.daemon.assemble import checked
 
     try:
-        loaded = settings(context, config)
-        assemble(loaded)
+        assembly = checked(config_file(context, config))
     except ConfigError as e:
         if not as_json:
             raise
         faults = [{"file": f.file, "line": f.line, "what": f.what, "advice": f.advice} for f in e.faults]
         write_json({"ok": False, "faults": faults})
         raise typer.Exit(EXIT_CONFIG) from None
-    files = [str(file) for file in loaded.files]
+    files = [str(file) for file in assembly.loaded.files]
     if as_json:
         write_json({"ok": True, "files": files, "faults": []})
     else:
         from nftban.report.text import counted, shown
 
-        jails = sum(jail.enabled for jail in loaded.settings.jail.values())
-        write(f"no fault in {', '.join(map(shown, files))} ({counted(jails, 'jail')})\n")
+        write(f"no fault in {', '.join(map(shown, files))} ({counted(len(assembly.jails), 'jail')})\n")
 
 
 @app.command()

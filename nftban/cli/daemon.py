@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nftban.cli.reach import Config, settings
+from nftban.cli.reach import Config, config_file
 
 
 def daemon(
@@ -17,6 +17,7 @@ def daemon(
     """Read logs, judge, and keep the kernel's sets. Runs in the foreground."""
     import asyncio
 
+    from nftban.daemon.assemble import checked
     from nftban.daemon.main import run
 
-    raise typer.Exit(asyncio.run(run(settings(context, config), observe)))
+    raise typer.Exit(asyncio.run(run(checked(config_file(context, config)), observe)))

@@ -26,11 +26,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An IPv4 or IPv6 address.")]
 
 
+def config_file(context: typer.Context, config: Path | None) -> Path | None:
+    """The file of --config, written behind the command or before it."""
+    return config or context.find_root().params.get("config")
+
+
 def settings(context: typer.Context, config: Path | None) -> Loaded:
-    """The settings of --config, written behind the command or before it; raises ConfigError."""
+    """Its settings; raises ConfigError."""
     from nftban.config.load import load
 
-    return load(config or context.find_root().params.get("config"))
+    return load(config_file(context, config))
 
 
 def operate(loaded: Loaded, op: str, args: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ class Loaded:
         return Path(self.settings.daemon.socket) if self.settings.daemon.socket else _run_folder() / "control.sock"
 
 
+class UnfinishedConfigError(ConfigError):
+    """Faults were found; `rest` are the settings without what is wrong, good for nothing but finding more faults."""
+
+    def __init__(self, faults: tuple[Fault, ...], rest: Loaded) -> None:
+        super().__init__(faults)
+        self.rest = rest
+
+
 def _is_service_user() -> bool:
     return os.geteuid() == 0 or os.environ.get("STATE_DIRECTORY") is not None
 
@@ -124,13 +133,39 @@ def load(config: Path | None = None) -> Loaded:
         # What is missing may stand in a file that could not be read.
         found = [error for error in e.errors(include_url=False) if not (faults and error["type"] == "missing")]
         faults += [_fault(error, where, str(first)) for error in found]
-        raise ConfigError(_in_order(faults)) from None
+        settings = _without(merged, [error["loc"] for error in e.errors()])
+    loaded = Loaded(settings, tuple(files), first.parent, where)
     if faults:
-        raise ConfigError(_in_order(faults))
-    return Loaded(settings, tuple(files), first.parent, where)
+        raise UnfinishedConfigError(in_order(faults), loaded)
+    return loaded
 
 
-def _in_order(faults: list[Fault]) -> tuple[Fault, ...]:
+def _without(merged: dict[str, Any], places: Iterable[positions.Path]) -> Settings:
+    """The settings as they would be without what is wrong at these places."""
+    taken = False
+    for place in places:
+        table: Any = merged
+        holders: list[tuple[dict[str, Any], str]] = []
+        for step in place:
+            if not isinstance(table, dict) or not isinstance(step, str) or step not in table:
+                break
+            holders.append((table, step))
+            table = table[step]
+        if holders:
+            holder, key = holders[-1]
+            del holder[key]
+            taken = True
+    if not taken:
+        return Settings()
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as e:
+        # What was taken away is missing now: its table goes too.
+        return _without(merged, [error["loc"][:-1] for error in e.errors()])
+
+
+def in_order(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Each fault once, by file and line."""
     return tuple(sorted(set(faults), key=lambda f: (f.file, f.line, f.what)))
 
 

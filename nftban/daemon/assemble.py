@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nftban.config.load import Loaded, shipped_rules
+from nftban.config.load import Loaded, UnfinishedConfigError, in_order, load, shipped_rules
 from nftban.config.schema import Jail
 from nftban.config.words import port_list
 from nftban.detect import filterfile, jailfile
@@ -118,6 +118,19 @@ def filter_directories(loaded: Loaded) -> tuple[Path, ...]:
     return (own / "rules" / "filters", own / "filter.d", shipped_rules() / "filters", FAIL2BAN_FILTERS)
 
 
+def checked(config: Path | None) -> Assembly:
+    """Loads and assembles; raises ConfigError with the faults of both, so that one look shows them all."""
+    try:
+        loaded = load(config)
+    except UnfinishedConfigError as e:
+        try:
+            assemble(e.rest)
+        except ConfigError as more:
+            raise ConfigError(in_order((*e.faults, *more.faults))) from None
+        raise
+    return assemble(loaded)
+
+
 def assemble(loaded: Loaded) -> Assembly:
     """Puts everything together; raises ConfigError with every fault."""
     settings = loaded.settings
@@ -139,7 +152,7 @@ def assemble(loaded: Loaded) -> Assembly:
     servers = _servers(loaded, faults)
     zones = _zones(loaded, faults) if settings.dnsbl.enabled else ()
     if faults:
-        raise ConfigError(tuple(dict.fromkeys(faults)))
+        raise ConfigError(in_order(faults))
     zones, note = _askable(zones, servers)
     return Assembly(loaded, layout, tuple(jails), zones, servers, note)
 

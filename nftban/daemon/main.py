@@ -1,6 +1,6 @@
 """The daemon: the only place where everything meets.
 
-Takes the loaded settings; runs until SIGTERM or SIGINT and returns the exit code.
+Takes what assemble.py made of the settings; runs until SIGTERM or SIGINT and returns the exit code.
 Guarantees: the control socket is taken first, so that a second daemon ends before it touches store or kernel; bans
 are in the kernel before the first log line is read; when the daemon stops, however it stops, the kernel's bans stand.
 With `observe` nothing is written to the kernel and bans go into a store of their own (observe.db beside the store).
@@ -20,9 +20,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from nftban import __version__
-from nftban.config.load import Loaded
 from nftban.control.server import serve
-from nftban.daemon.assemble import Assembly, assemble
+from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
 from nftban.daemon.jobs import Jobs
 from nftban.daemon.lockout import Lockout
@@ -44,11 +43,11 @@ KEEP = 90 * 86400.0
 """Seconds for which ended bans, events and logins are kept."""
 
 
-async def run(loaded: Loaded, observe: bool) -> int:
+async def run(assembly: Assembly, observe: bool) -> int:
     """Runs the daemon; raises NftbanError where it cannot start."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    assembly = assemble(loaded)
+    loaded = assembly.loaded
     # Operations exist only once the house is built; whoever asks earlier waits for it.
     built: asyncio.Future[Operations] = asyncio.get_running_loop().create_future()
 

@@ -283,3 +283,11 @@ def test_policy_evidence_never_adds_more_than_its_limit(who: Suspect, told: Evid
     assert full - less <= rules.policy_limit
     if any(o.service is not Service.SMTP for o in who.offences):
         assert full == less
+
+
+@pytest.mark.parametrize("maxretry", range(1, 8))
+def test_policy_evidence_never_makes_one_offence_enough(maxretry: int) -> None:
+    """Whatever limit an admin sets: ranges and names alone must not ban at the first offence."""
+    rules = replace(RULES, maxretry=maxretry, policy_limit=1000, no_name_points=500)
+    verdict = judge(suspect(1), evidence(listed(policy=900), reverse=NO_NAME), History(), rules, NOW)
+    assert (verdict.action is Action.BAN) == (maxretry == 1)
