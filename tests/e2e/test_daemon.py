@@ -225,3 +225,15 @@ def test_without_net_admin_the_daemon_says_what_it_needs(machines: Namespaces, f
     )
     assert ended.returncode == 77, ended.stderr
     assert "CAP_NET_ADMIN" in ended.stderr
+
+
+def test_net_admin_is_all_it_needs(machines: Namespaces, folder: Path, dns: Dns, mail: MailLog) -> None:
+    only = ("setpriv", "--no-new-privs", "--bounding-set=-all,+net_admin", "--inh-caps=-all")
+    with Nftban(machines.server, folder / "nftban", SETTINGS.format(folder=folder, more=""), under=only) as nftban:
+        status = Path(f"/proc/{nftban.process.pid}/status").read_text()
+        assert f"CapEff:\t{1 << 12:016x}\n" in status, "CAP_NET_ADMIN and nothing else (linux/capability.h)"
+        mail.lone_dot(CLEAN, 6)
+        nftban.await_ban(CLEAN)
+        assert nftban.banned(CLEAN)
+        shown = nftban.json("status")
+        assert shown["kernel"]["intact"] and shown["lockout"] is None

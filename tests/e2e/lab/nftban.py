@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,16 @@ class Nftban:
     """A daemon; a context manager.  settings: text of conf.d/test.toml, read after the shipped nftban.toml."""
 
     def __init__(
-        self, namespace: Namespace, folder: Path, settings: str, *, files: Mapping[str, str] | None = None
+        self,
+        namespace: Namespace,
+        folder: Path,
+        settings: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
-        self.namespace, self.folder = namespace, folder
+        """files: more files beside nftban.toml; under: a command that starts the daemon (setpriv)."""
+        self.namespace, self.folder, self._under = namespace, folder, under
         folder.mkdir(mode=0o755, exist_ok=True)
         (folder / "conf.d").mkdir(exist_ok=True)
         (folder / "nftban.toml").write_text((ROOT / "rules" / "nftban.toml").read_text())
@@ -52,7 +59,7 @@ class Nftban:
                 # In /dev/null's place a file: what an earlier daemon logged stays.
                 with self.log.path.open("a") as output:
                     self.process = self.namespace.popen(
-                        [*self._argv("daemon"), *options],
+                        [*self._under, *self._argv("daemon"), *options],
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         env={**os.environ, "NOTIFY_SOCKET": str(notify)},
