@@ -26,8 +26,12 @@ NFTBAN = [sys.executable, "-m", "nftban"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 
 
+# What coverage starts in child processes writes files as whoever runs them, and imports what we look for.
+NOT_PASSED_ON = ("NO_COLOR", "COLUMNS", "TERM", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
 def environment(**more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "TERM")}
+    kept = {key: value for key, value in os.environ.items() if key not in NOT_PASSED_ON}
     return {**kept, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **more}
 
 
