@@ -75,6 +75,10 @@ class TryAgainError(NftbanError):
     exit_code = EXIT_TRY_AGAIN
 
 
+class StoreError(TryAgainError):
+    """The store could not be written or read (disk full, damaged)."""
+
+
 class PermissionNeededError(NftbanError):
     """The kernel or the socket refused us: CAP_NET_ADMIN or group membership is missing."""
 

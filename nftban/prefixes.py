@@ -35,6 +35,20 @@ def range_prefixes(family: int, first: int, last: int) -> Iterator[Prefix]:
         first += 1 << size
 
 
+def parse_range(text: str) -> list[Prefix]:
+    """`192.0.2.0/24`, or `192.0.2.5-192.0.2.20` as the fewest prefixes; raises ValueError that says what is wrong."""
+    first_text, dash, last_text = text.partition("-")
+    first = Prefix.parse(first_text)
+    if not dash:
+        return [first]
+    last = Prefix.parse(last_text)
+    if not (first.is_single and last.is_single and first.family == last.family):
+        raise ValueError(f"{text!r} is not a range: write FIRST-LAST, two addresses of one family")
+    if first.first > last.first:
+        raise ValueError(f"{text!r}: the range ends before it begins")
+    return list(range_prefixes(first.family, first.first, last.first))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Prefix:
     """A block of addresses.

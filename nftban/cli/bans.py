@@ -18,7 +18,7 @@ from nftban.errors import EXIT_NO, RefusedError, UsageError
 
 def ban(
     context: typer.Context,
-    prefixes: Annotated[list[str], typer.Argument(metavar="ADDRESS|PREFIX...", help="Whom to ban.")],
+    prefixes: Annotated[list[str], typer.Argument(metavar="ADDRESS|PREFIX|RANGE...", help="Whom to ban.")],
     length: Annotated[
         str, typer.Option("--for", metavar="TIME", help="How long: 10m, 1h, 2d. Else [defaults] bantime.")
     ] = "",
@@ -49,7 +49,7 @@ def ban(
 def unban(
     context: typer.Context,
     prefixes: Annotated[
-        list[str] | None, typer.Argument(metavar="ADDRESS|PREFIX...", help="Whose bans to lift.")
+        list[str] | None, typer.Argument(metavar="ADDRESS|PREFIX|RANGE...", help="Whose bans to lift.")
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Lift every ban.")] = False,
     config: Config = None,
@@ -64,7 +64,7 @@ def unban(
     elif result["unbanned"]:
         from nftban.report.bans import unbanned
 
-        show(unbanned(result["unbanned"]))
+        show(unbanned(result["unbanned"], result["split"]))
     elif everybody:
         show("nobody was banned")
     _end(result["not_banned"], as_json)

@@ -1,7 +1,8 @@
 """The live bans: store, kernel and memory held together.
 
-Takes bans to place and to lift; gives what the kernel refused.  Store first, then kernel: there is never an entry
-in the kernel that nobody can explain, and a ban that the kernel did not get yet is put there by the next reconcile.
+Takes bans to place and to lift; gives what the kernel refused.  Kernel first, then store, in one go: the packets stop
+before anything is written to a disk, and where the store cannot take a ban it holds all the same until a restart.
+Should we be killed between the two, the next start takes the entry that nobody can explain out of the kernel.
 Guarantees: after `reconcile` the kernel's sets hold exactly the live bans and the allow list (expiry within a
 second).  Does not: ask whether a ban may be (the callers ask lockout.py first), judge.
 """
@@ -9,7 +10,9 @@ second).  Does not: ask whether a ban may be (the callers ask lockout.py first),
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nftban.errors import KernelError
 from nftban.kernel import Kernel, plan
@@ -17,6 +20,8 @@ from nftban.kernel.layout import Layout
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Delta, Refused
 from nftban.store.sqlite import Store, StoredBan
+
+log = logging.getLogger(__name__)
 
 Key = tuple[Prefix, str]
 
@@ -34,7 +39,12 @@ class Bans:
     def load(self, now: float) -> int:
         """Takes the live bans from the store; returns how many."""
         self._store.expire(now)
-        self._live = {(s.ban.prefix, s.ban.scope): s for s in self._store.live_bans(now)}
+        stored = self._store.live_bans(now)
+        scopes = {scope.name for scope in self._layout.scopes}
+        self._live = {(s.ban.prefix, s.ban.scope): s for s in stored if s.ban.scope in scopes}
+        for gone in (s.ban for s in stored if s.ban.scope not in scopes):
+            # They stay in the store until their time is over: the scope may come back.
+            log.warning("%s is not banned: there is no scope %r in the settings any more", gone.prefix, gone.scope)
         return len(self._live)
 
     def __len__(self) -> int:
@@ -60,27 +70,53 @@ class Bans:
         return any(s.ban.scope in (scope, "all") and s.ban.holds(now) for s in self.covering(prefix))
 
     def place(self, ban: Ban, now: float) -> list[Refused]:
-        """Makes a ban hold: in the store, then in the kernel; a live one of the same prefix and scope is replaced."""
-        placed = self._store.add_ban(ban, now)
+        """Makes a ban hold: in the kernel, then in the store; a live one of the same prefix and scope is replaced.
+
+        Raises StoreError where the store did not take it (the kernel has it), KernelError where the kernel is out of
+        reach (the store has it, and the next reconcile brings it there).
+        """
         earlier = self._live.get((ban.prefix, ban.scope))
-        self._live[ban.prefix, ban.scope] = placed
         element = self._layout.place(ban.prefix, ban.scope, ban.until)
-        if self._layout.address_sets[element.set].interval:
-            return self._match_set(element.set, now)
-        return self._apply(Delta(refresh=(element,)) if earlier else Delta(add=(element,)), now)
+        # Remembered before the kernel is asked: should our table be gone, it is put back with this ban in it.
+        self._live[ban.prefix, ban.scope] = StoredBan.unwritten(ban)
+        try:
+            if self._layout.address_sets[element.set].interval:
+                return self._match_set(element.set, now)
+            return self._apply(Delta(refresh=(element,)) if earlier else Delta(add=(element,)), now)
+        finally:
+            self._live[ban.prefix, ban.scope] = self._store.add_ban(ban, now)
 
     def lift(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
-        """Ends the ban of exactly this prefix and scope, in the kernel too; False where there is none."""
-        stood = self._live.pop((prefix, scope), None)
-        ended = self._store.end_ban(prefix, scope, now, how)
-        if stood is None:
-            return ended
+        """Ends the ban of exactly this prefix and scope, in the kernel too; False where there is none.
+
+        Raises as `place` does: what could be reached of kernel and store has ended it.
+        """
+        if self._live.pop((prefix, scope), None) is None:
+            return self._store.end_ban(prefix, scope, now, how)
         element = self._layout.place(prefix, scope)
-        if self._layout.address_sets[element.set].interval:
-            self._match_set(element.set, now)
-        else:
-            self._apply(Delta(delete=(element,)), now)
+        try:
+            if self._layout.address_sets[element.set].interval:
+                self._match_set(element.set, now)
+            else:
+                self._apply(Delta(delete=(element,)), now)
+        finally:
+            self._store.end_ban(prefix, scope, now, how)
         return True
+
+    def split(self, wide: StoredBan, hole: Prefix, now: float) -> list[StoredBan]:
+        """Lets `hole` out of a wider ban: what is left of it goes on as bans of its own, to the same end.
+
+        The pieces are in the kernel before the wide one is taken out: no packet of theirs passes meanwhile.
+        """
+        whole = self._store.detail(wide.id) if wide.id else wide.ban
+        pieces = []
+        for prefix in PrefixSet([wide.ban.prefix]).minus(PrefixSet([hole])).prefixes():
+            stands = self.get(prefix, wide.ban.scope)
+            if stands is None or not _ends_later(stands.ban.until, wide.ban.until):
+                self.place(replace(whole, prefix=prefix), now)
+                pieces.append(self._live[prefix, wide.ban.scope])
+        self.lift(wide.ban.prefix, wide.ban.scope, now, "split")
+        return pieces
 
     def expire(self, now: float) -> int:
         """Notes the end of the bans whose time is over (the kernel has dropped them by itself)."""
@@ -117,3 +153,7 @@ class Bans:
         desired = [e for e in plan.desired(bans, PrefixSet(), self._layout, now) if e.set == name]
         present = [e for e in self._kernel.present(now) if e.set == name]
         return self._apply(plan.difference(desired, present, now), now)
+
+
+def _ends_later(one: float | None, other: float | None) -> bool:
+    return other is not None and (one is None or one > other)

@@ -9,6 +9,7 @@ Does not: decide; protect/protected.py does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 
@@ -21,8 +22,11 @@ from nftban.protect.protected import Protected, Protection
 log = logging.getLogger(__name__)
 
 ADDRESSES_MAX_AGE = 5.0
-"""Seconds.  Sessions have none: one may have begun just before its address would be banned, so they are looked at
+"""Seconds.  Sessions have none: one may have begun just before its address would be banned, so `current` looks at them
 for every ban; bans that wait at the same time share one look."""
+
+RECENT = 2.0
+"""Seconds in which a look is good enough to ban by at once, where `current` is asked right after."""
 
 
 class Lockout:
@@ -38,6 +42,7 @@ class Lockout:
         self._sessions: list[Protection] = []
         self._addresses_at = self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[object] | None = None
         self.failure: str | None = None
 
     async def current(self, callers: Iterable[Prefix] = ()) -> Protected:
@@ -65,6 +70,22 @@ class Lockout:
                     self._looked_at = began
                     self._addresses_at = began if addresses_too else self._addresses_at
         return self._protected(callers)
+
+    def recent(self) -> Protected | None:
+        """What was protected at most RECENT seconds ago, without waiting; None where the last look is older."""
+        if asyncio.get_running_loop().time() - self._looked_at > RECENT:
+            return None
+        return self._protected(())
+
+    def look_soon(self) -> None:
+        """Begins a look if the last one is older than half of RECENT: somebody may have to be banned soon."""
+        old = asyncio.get_running_loop().time() - self._looked_at > RECENT / 2
+        if old and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_quietly())
+
+    async def _look_quietly(self) -> None:
+        with contextlib.suppress(TryAgainError):  # whoever is to ban looks again, and says so
+            await self.current()
 
     def _protected(self, callers: Iterable[Prefix]) -> Protected:
         asking = [Protection(p, "the command comes from there, by SSH") for p in callers]

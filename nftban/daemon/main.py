@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -29,6 +30,7 @@ from nftban.daemon.logs import Logs
 from nftban.daemon.operations import House, Operations
 from nftban.daemon.pipeline import Pipeline
 from nftban.daemon.reverify import reverify
+from nftban.errors import StoreError
 from nftban.kernel import Kernel
 from nftban.kernel.memory import MemoryKernel
 from nftban.kernel.netlink import NetlinkKernel
@@ -79,10 +81,11 @@ async def run(assembly: Assembly, observe: bool) -> int:
 class Daemon:
     """All parts, started and stopped in order."""
 
-    def __init__(self, assembly: Assembly, observe: bool) -> None:
+    def __init__(self, assembly: Assembly, observe: bool, clock: Callable[[], float] = time.time) -> None:
+        """Opens store and kernel; clock: epoch seconds."""
         loaded = assembly.loaded
         path = loaded.state_path.with_name("observe.db") if observe else loaded.state_path
-        self._clock = time.time
+        self._clock = clock
         self._observe = observe
         self._started = self._clock()
         self._assembly = assembly
@@ -120,14 +123,14 @@ class Daemon:
         house = self.house
         house.bans.load(self._clock())
         house.verifier.restore(self._store.state("verifier") or {}, self._clock())
-        await self._reconcile()
+        await self.reconcile()
         if self._assembly.dns_note:
             self.report(Event(self._clock(), "dns", self._assembly.dns_note))
         dnsbl, reverify_every = house.loaded.settings.dnsbl, house.loaded.settings.reverify.every
         self._jobs.add("zone health", min(60.0, dnsbl.test_every), self._test_zones, at_once=True)
-        self._jobs.add("re-verification", reverify_every, self._reverify)
-        self._jobs.add("reconcile", 60.0, self._reconcile)
-        self._jobs.add("expiry", 5.0, self._expire)
+        self._jobs.add("re-verification", reverify_every, self.reverify)
+        self._jobs.add("reconcile", 60.0, self.reconcile)
+        self._jobs.add("expiry", 5.0, self.expire)
         self._jobs.add("cursors", 5.0, self._save)
         self._jobs.add("log patterns", 10.0, self._logs.look_for_files)
         self._jobs.add("pruning", 86400.0, self._prune)
@@ -151,7 +154,8 @@ class Daemon:
     def report(self, event: Event) -> None:
         """An event for the admin: in the journal now, in `status` and the store later."""
         (log.warning if event.kind in ("ban-failed", "zone", "dns", "drift") else log.info)("%s", event.text)
-        self._store.add_event(event)
+        with contextlib.suppress(StoreError):  # a full disk must not keep the other half of the word back
+            self._store.add_event(event)
 
     def _zone_changed(self, change: Transition) -> None:
         if change.after is State.OK and change.before is State.UNTESTED:
@@ -164,10 +168,12 @@ class Daemon:
     async def _test_zones(self) -> None:
         await self.house.verifier.test_zones(self._clock())
 
-    async def _reverify(self) -> None:
+    async def reverify(self) -> None:
+        """Asks again about bans that DNS decided."""
         await reverify(self.house, self._assembly.jails, self.report)
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
+        """Lifts what must not be banned any more, and makes the kernel equal to the rest."""
         protected = await self._lockout.current()
         now = self._clock()
         for ban in [s.ban for s in self.house.bans]:
@@ -189,7 +195,8 @@ class Daemon:
                 "reconciled: %d added, %d deleted, %d refreshed", *map(len, (delta.add, delta.delete, delta.refresh))
             )
 
-    async def _expire(self) -> None:
+    async def expire(self) -> None:
+        """Notes which bans are over, and forgets offences that no window holds."""
         ended = self.house.bans.expire(self._clock())
         self._pipeline.counters["bans expired"] += ended
         for jail in self._assembly.jails:
@@ -198,6 +205,7 @@ class Daemon:
     async def _save(self) -> None:
         self._logs.save_cursors()
         self._store.set_state("verifier", self.house.verifier.export())
+        self._store.sync()
 
     async def _prune(self) -> None:
         self._store.prune(self._clock() - KEEP)

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nftban import __version__
@@ -25,13 +25,15 @@ from nftban.errors import UsageError
 from nftban.kernel import Found, Kernel
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.plain import to_plain
-from nftban.prefixes import Prefix
+from nftban.prefixes import Prefix, parse_range
 from nftban.protect import host
 from nftban.records import Answer, Ban, Evidence, Offence, Origin
 from nftban.store.sqlite import Store, StoredBan
 from nftban.verify.verify import Verifier, ZoneStatus
 
 Json = dict[str, Any]
+
+HOW_TO_WRITE = "write 192.0.2.7, 2001:db8::/64 or 192.0.2.5-192.0.2.20"
 
 
 @dataclass(slots=True)
@@ -95,46 +97,67 @@ class Operations:
         _known_scope(house, scope)
         callers = [p for p in (host.ssh_connection(_text(client, "client")),) if p] if client else []
         protected = await house.lockout.current(callers)
+        reason = _text(reason, "reason")
         banned, refused = [], []
         for text in _texts(prefixes, "prefixes"):
             try:
-                prefix = Prefix.parse(text)
+                pieces = parse_range(text)
             except ValueError as e:
-                refused.append({"prefix": text, "reason": str(e), "advice": "write 192.0.2.7 or 2001:db8::/64"})
+                refused.append({"prefix": text, "reason": str(e), "advice": HOW_TO_WRITE})
                 continue
-            if (objection := protected.objection(prefix)) is not None:
-                refused.append({"prefix": text, "reason": objection, "advice": "bans never cover protected addresses"})
-                continue
-            now = house.clock()
-            until = None if length is None else now + length
-            ban = Ban(prefix, scope, now, until, Origin.MANUAL, reason=_text(reason, "reason"))
-            faults = house.bans.place(ban, now)
-            refused += [{"prefix": text, "reason": f"the kernel refused it: {f.reason}", "advice": ""} for f in faults]
-            if not faults and (stored := house.bans.get(prefix, scope)) is not None:
-                banned.append(_ban(stored))
+            for objection in filter(None, map(protected.objection, pieces)):
+                # Nothing of a range is banned where a part of it must not be.
+                refused.append({"prefix": text, "reason": objection, "advice": ""})
+                break
+            else:
+                for prefix in pieces:
+                    now = house.clock()
+                    until = None if length is None else now + length
+                    faults = house.bans.place(Ban(prefix, scope, now, until, Origin.MANUAL, reason=reason), now)
+                    words = [f"the kernel refused it: {f.reason}" for f in faults]
+                    refused += [{"prefix": str(prefix), "reason": w, "advice": ""} for w in words]
+                    if not faults and (stored := house.bans.get(prefix, scope)) is not None:
+                        banned.append(_ban(stored))
         return {"banned": banned, "refused": refused}
 
     async def unban(self, prefixes: list[str] | None = None, all: bool = False) -> Json:
-        """Lifts the bans of exactly these prefixes, in every scope, or all bans."""
+        """Lifts the bans of these prefixes and of what lies in them, in every scope; or all bans.
+
+        A prefix inside a wider ban is let out of it.  A ban that a log led to goes as a whole: it was made for those
+        who are counted together.  Any other goes on for the rest of its addresses.
+        """
         house = self._house
         now = house.clock()
-        unbanned, missing = [], []
-        wanted = {str(s.ban.prefix) for s in house.bans} if all else _texts(prefixes or [], "prefixes")
-        for text in wanted:
-            try:
-                prefix = Prefix.parse(text)
-            except ValueError as e:
-                missing.append({"prefix": text, "reason": str(e), "advice": "write 192.0.2.7 or 2001:db8::/64"})
-                continue
-            stood = [s for s in house.bans if s.ban.prefix == prefix]
-            for s in stood:
-                house.bans.lift(prefix, s.ban.scope, now, "unbanned")
-                unbanned.append(_ban(replace(s, ended=now, how="unbanned")))
+        unbanned: list[Json] = []
+        missing: list[Json] = []
+        split: list[Json] = []
+        if all:
+            wanted = [(str(p), [p]) for p in dict.fromkeys(s.ban.prefix for s in house.bans)]
+        else:
+            wanted = []
+            for text in _texts(prefixes or [], "prefixes"):
+                try:
+                    wanted.append((text, parse_range(text)))
+                except ValueError as e:
+                    missing.append({"prefix": text, "reason": str(e), "advice": HOW_TO_WRITE})
+        for text, pieces in wanted:
+            found = False
+            for prefix in pieces:
+                for stored in _overlapping(house, prefix):
+                    found = True
+                    ban = stored.ban
+                    if ban.origin is Origin.LOG or prefix.contains(ban.prefix):
+                        house.bans.lift(ban.prefix, ban.scope, now, "unbanned")
+                        unbanned.append(_ban(stored))
+                    else:
+                        into = house.bans.split(stored, prefix, now)
+                        unbanned.append({**_ban(stored), "prefix": str(prefix)})
+                        split.append({**_ban(stored), "into": [str(s.ban.prefix) for s in into]})
                 if house.pipeline is not None:
                     house.pipeline.forget(prefix)
-            if not stood:
-                missing.append({"prefix": text, "reason": f"{prefix} is not banned", "advice": _wider(house, prefix)})
-        return {"unbanned": unbanned, "not_banned": missing}
+            if not found:
+                missing.append({"prefix": text, "reason": f"{text} is not banned", "advice": ""})
+        return {"unbanned": unbanned, "not_banned": missing, "split": split}
 
     async def query(self, address: str) -> Json:
         """Is it banned, by which entries?"""
@@ -317,10 +340,10 @@ def _known_scope(house: House, scope: object) -> None:
         raise UsageError(f"there is no scope {scope!r}", f"there are: {', '.join(names)}")
 
 
-def _wider(house: House, prefix: Prefix) -> str:
-    """Advice where an address stays banned because a wider prefix is."""
-    wider = [str(s.ban.prefix) for s in house.bans.covering(prefix)]
-    return f"it lies in {wider[0]}, which is banned: unban that" if wider else ""
+def _overlapping(house: House, prefix: Prefix) -> list[StoredBan]:
+    """The live bans that cover the prefix or lie in it."""
+    inside = [s for s in house.bans if prefix.contains(s.ban.prefix) and s.ban.prefix != prefix]
+    return [*house.bans.covering(prefix), *inside]
 
 
 # Results

@@ -19,9 +19,10 @@ from nftban.daemon.assemble import JailSetup
 from nftban.daemon.bans import Bans
 from nftban.daemon.lockout import Lockout
 from nftban.detect.matcher import Logged
-from nftban.errors import NftbanError
+from nftban.errors import NftbanError, StoreError
 from nftban.judge import judge
 from nftban.prefixes import Prefix
+from nftban.protect.protected import Protected
 from nftban.records import (
     Action,
     Answer,
@@ -48,15 +49,22 @@ V = TypeVar("V")
 MAX_ASKED = 500
 """Verifications under way at once; beyond them the offences alone decide, so that a storm cannot fill memory."""
 
+STOP_WITHIN = 10.0
+"""Seconds that the verifications under way have when the daemon stops."""
+
 MAX_REMEMBERED = 10_000
 """Addresses whose evidence and logged listings are remembered."""
 
 KEPT_OFFENCES = 50
 """Offences stored with a ban, the newest; the score counts them all."""
 
+CONFIRM_WITHIN = 0.2
+"""Seconds after which a ban that was placed by a recent look at the machine is held against a new one."""
+
 EVIDENCE_AGE = 300.0
 UNKNOWN_AGE = 30.0
-"""Seconds in which an address that goes on offending is not asked about again; fewer where an answer was missing."""
+"""Seconds for which what DNS said about an address holds, and it is not asked about again; fewer where an answer was
+missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,8 @@ class Pipeline:
         self._evidence: OrderedDict[Prefix, Evidence] = OrderedDict()
         self._logged: OrderedDict[Prefix, dict[tuple[str, str], float]] = OrderedDict()
         self._asked: dict[tuple[str, Prefix], asyncio.Task[None]] = {}
+        self._unconfirmed: list[Verdict] = []
+        self._confirming: asyncio.Task[None] | None = None
         self._spared: OrderedDict[tuple[str, Prefix], float] = OrderedDict()
 
     def take(self, jails: Iterable[JailSetup], line: LogLine) -> None:
@@ -118,8 +128,10 @@ class Pipeline:
             await asyncio.wait(list(self._asked.values()))
 
     async def stop(self) -> None:
-        """Ends the verifications under way; what they would have banned is found again from the log."""
-        tasks = list(self._asked.values())
+        """Lets the verifications under way end, which they do by their deadline: their lines are not read again."""
+        tasks = [*self._asked.values(), *([self._confirming] if self._confirming else [])]
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_WITHIN)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -135,7 +147,7 @@ class Pipeline:
         for jail in self.jails:
             suspect = jail.windows.suspect(prefix, now)
             if suspect is not None:
-                evidence = self._known(suspect, now)
+                evidence = self._known(jail, suspect, now)
                 found.append(Judged(suspect, evidence, self._judged(jail, suspect, evidence, now)))
         return found
 
@@ -163,6 +175,7 @@ class Pipeline:
         if suspect is None:
             self.counters["late offences"] += 1
             return
+        self._lockout.look_soon()
         self._consider(jail, suspect, now)
 
     def _consider(self, jail: JailSetup, suspect: Suspect, now: float) -> None:
@@ -172,8 +185,13 @@ class Pipeline:
         if (verifier := self._to_ask(jail, suspect, now)) is not None:
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, verifier))
             return
-        verdict = self._judged(jail, suspect, self._known(suspect, now), now)
+        evidence = self._known(jail, suspect, now)
+        verdict = self._judged(jail, suspect, evidence, now)
         if verdict.action is Action.BAN:
+            if (protected := self._lockout.recent()) is not None:
+                if self._place(jail, suspect, evidence, verdict, protected, now):
+                    self._confirm_soon(verdict)
+                return
             # Whether the ban may be is asked of the system, in a thread: the same one-at-a-time slot holds it.
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, None))
         elif verdict.action is Action.SPARE and suspect.weight >= jail.rules.maxretry:
@@ -207,7 +225,7 @@ class Pipeline:
             latest = jail.windows.suspect(suspect.prefix, now)
             if latest is None or self._bans.covers(latest.prefix, jail.rules.scope, now):
                 return
-            evidence = self._known(latest, now)
+            evidence = self._known(jail, latest, now)
             verdict = self._judged(jail, latest, evidence, now)
             if verdict.action is Action.BAN:
                 await self._ban(jail, latest, evidence, verdict)
@@ -220,12 +238,49 @@ class Pipeline:
             del self._asked[key]
 
     async def _ban(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, verdict: Verdict) -> None:
-        objection = (await self._lockout.current()).objection(verdict.prefix)
+        protected = await self._lockout.current()
         now = self._clock()
+        if not self._bans.covers(suspect.prefix, jail.rules.scope, now):  # nobody was faster
+            self._place(jail, suspect, evidence, verdict, protected, now)
+
+    def _confirm_soon(self, verdict: Verdict) -> None:
+        """Looks again after a ban that was placed by an earlier look: an admin may have logged in from there since."""
+        self._unconfirmed.append(verdict)
+        if self._confirming is None or self._confirming.done():
+            self._confirming = asyncio.create_task(self._confirm())
+
+    async def _confirm(self) -> None:
+        """One look for all bans of CONFIRM_WITHIN seconds."""
+        while self._unconfirmed:
+            await asyncio.sleep(CONFIRM_WITHIN)
+            verdicts, self._unconfirmed = self._unconfirmed, []
+            try:
+                protected = await self._lockout.current()
+                for verdict in verdicts:
+                    objection = protected.objection(verdict.prefix)
+                    now = self._clock()
+                    if objection is not None and self._bans.lift(verdict.prefix, verdict.scope, now, "protected"):
+                        self.counters["bans refused"] += 1
+                        self._report(Event(now, "lifted", f"ban lifted at once: {objection}", verdict.prefix))
+            except Exception:
+                self.counters["errors"] += 1
+                log.exception("bans could not be confirmed; the next reconcile looks again")
+
+    def _place(
+        self,
+        jail: JailSetup,
+        suspect: Suspect,
+        evidence: Evidence | None,
+        verdict: Verdict,
+        protected: Protected,
+        now: float,
+    ) -> bool:
+        """Bans, unless that would cover somebody protected; says whether it did."""
+        objection = protected.objection(verdict.prefix)
         if objection is not None:
             self.counters["bans refused"] += 1
             self._note_spared((jail.name, suspect.prefix), f"not banned: {objection}", now)
-            return
+            return False
         ban = Ban(
             verdict.prefix,
             verdict.scope,
@@ -240,6 +295,9 @@ class Pipeline:
         )
         try:
             refused = self._bans.place(ban, now)
+        except StoreError as e:
+            refused = []
+            self._report(Event(now, "ban-failed", f"{ban.prefix} is banned until a restart only: {e}", ban.prefix))
         except NftbanError as e:
             self._report(Event(now, "ban-failed", f"{ban.prefix} is noted but not in the kernel: {e}", ban.prefix))
             raise
@@ -248,16 +306,21 @@ class Pipeline:
         self.counters["bans"] += 1
         jail.windows.forget(suspect.prefix)
         self._report(Event(now, "ban", f"{ban.prefix} banned in scope {ban.scope}: {ban.reason}", ban.prefix))
+        return True
 
     def _judged(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, now: float) -> Verdict:
         login = self._store.login(suspect.prefix)
         history = History(self._store.earlier_bans(suspect.prefix, now), login.time if login else None)
         return judge(suspect, evidence, history, jail.rules, now)
 
-    def _known(self, suspect: Suspect, now: float) -> Evidence | None:
+    def _known(self, jail: JailSetup, suspect: Suspect, now: float) -> Evidence | None:
         """What was asked, with what the server's own log said where the zone was not asked."""
-        address = suspect.offences[-1].prefix
-        evidence = self._evidence.get(address)
+        if not jail.dnsbl:
+            return None
+        # Of a network several addresses offend, and not each has been asked about: the last that was speaks for all.
+        addresses = dict.fromkeys(o.prefix for o in reversed(suspect.offences))
+        address = next((a for a in addresses if self._answered(a, now)), suspect.offences[-1].prefix)
+        evidence = self._answered(address, now)
         logged = self._logged_listings(address, now)
         if not logged:
             return evidence
@@ -266,6 +329,11 @@ class Pipeline:
         added = tuple(e for e in logged if e.zone not in answered)
         kept = tuple(e for e in base.listings if e.zone not in {a.zone for a in added})
         return replace(base, listings=(*kept, *added))
+
+    def _answered(self, address: Prefix, now: float) -> Evidence | None:
+        """What DNS said about the address, while that may still be held against it."""
+        evidence = self._evidence.get(address)
+        return evidence if evidence is not None and now - _asked(evidence) <= EVIDENCE_AGE else None
 
     def _remember_logged(self, prefix: Prefix, listed: Iterable[tuple[str, str]], now: float) -> None:
         codes = dict(self._logged.get(prefix, {}))
@@ -279,10 +347,13 @@ class Pipeline:
         return self._verifier.logged(fresh, now)
 
 
+def _asked(evidence: Evidence) -> float:
+    return max([evidence.reverse.asked, *(e.asked for e in evidence.listings)])
+
+
 def _is_old(evidence: Evidence, now: float) -> bool:
-    asked = max([evidence.reverse.asked, *(e.asked for e in evidence.listings)])
     certain = evidence.complete and all(e.answer is not Answer.UNKNOWN for e in evidence.listings)
-    return now - asked > (EVIDENCE_AGE if certain else UNKNOWN_AGE)
+    return now - _asked(evidence) > (EVIDENCE_AGE if certain else UNKNOWN_AGE)
 
 
 def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:

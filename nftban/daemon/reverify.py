@@ -35,7 +35,8 @@ async def reverify(house: House, jails: Iterable[JailSetup], report: Callable[[E
     wanted = [
         (s, setups[s.ban.jail])
         for s in house.bans
-        if s.ban.origin is Origin.LOG
+        if s.id
+        and s.ban.origin is Origin.LOG
         and s.ban.jail in setups
         and s.ban.until is not None
         and (s.needs_listing or s.ban.until - now < within)

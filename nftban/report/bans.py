@@ -23,9 +23,14 @@ def banned(bans: list[Json]) -> Group:
     return Group(*(_sentence(ban, "is banned") for ban in bans))
 
 
-def unbanned(bans: list[Json]) -> Group:
-    """A line per ban lifted."""
-    return Group(*(Text(f"{shown(ban['prefix'])} is no longer banned ({ports(ban['scope'])})") for ban in bans))
+def unbanned(bans: list[Json], split: list[Json]) -> Group:
+    """A line per ban lifted, and one per wider ban that something was let out of."""
+    lifted = [Text(f"{shown(ban['prefix'])} is no longer banned ({ports(ban['scope'])})") for ban in bans]
+    rest = [
+        Text(f"the rest of {shown(ban['prefix'])} stays banned ({ports(ban['scope'])}), as {len(ban['into'])} prefixes")
+        for ban in split
+    ]
+    return Group(*lifted, *rest)
 
 
 def _sentence(ban: Json, verb: str) -> Text:

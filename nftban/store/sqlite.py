@@ -1,9 +1,10 @@
 """What must survive a restart: bans with all that explains them, logins, cursors, quotas, events.
 
 Takes and gives the records of records.py; `now` is always an argument.  One SQLite file in WAL mode.
-Guarantees: a ban is on disk before `add_ban` returns (synchronous=FULL for bans: losing power loses no ban that
-was reported); of one prefix and scope at most one ban is live; a store written by a newer version is refused, not
-guessed at.  Does not: decide anything, know the kernel.  One process writes; others may read meanwhile.
+Guarantees: a ban has left the process before `add_ban` returns, so that no crash or kill -9 of ours loses it; after
+`sync` it also survives a power loss (which empties the kernel's sets anyway); of one prefix and scope at most one ban
+is live; a store written by a newer version is refused, not guessed at.
+Does not: decide anything, know the kernel.  One process writes; others may read meanwhile.
 Source: https://www.sqlite.org/wal.html
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nftban.errors import NftbanError, PermissionNeededError, TryAgainError
+from nftban.errors import NftbanError, PermissionNeededError, StoreError, TryAgainError
 from nftban.plain import from_plain, to_plain
 from nftban.prefixes import BITS, Prefix
 from nftban.records import Ban, Cursor, Event, Evidence, Login, Offence, Origin, Verdict
@@ -64,6 +65,11 @@ class StoredBan:
     ended: float | None
     how: str | None
 
+    @classmethod
+    def unwritten(cls, ban: Ban) -> StoredBan:
+        """A ban that is not in the store yet: its id is 0."""
+        return cls(0, _light(ban), *_points(ban), None, None)
+
 
 class Store:
     """One open store."""
@@ -75,7 +81,8 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._db = sqlite3.connect(path.resolve().as_uri(), uri=True, isolation_level=None, timeout=_PATIENCE)
             self._write_ahead()
-            self._db.execute("PRAGMA synchronous = FULL")
+            # No fsync per ban: that would hold up the next one for as long as the disk takes.
+            self._db.execute("PRAGMA synchronous = NORMAL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 with self._transaction():
@@ -101,6 +108,10 @@ class Store:
                 "install that version again, or name another file as daemon.state",
             )
 
+    def sync(self) -> None:
+        """What was written until now survives a power loss (a checkpoint syncs the log, then the file)."""
+        self._one("PRAGMA wal_checkpoint(PASSIVE)")
+
     def _write_ahead(self) -> None:
         """Turns WAL on; while two programs make the store at once SQLite refuses that instead of waiting."""
         deadline = time.monotonic() + _PATIENCE
@@ -118,13 +129,35 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        with self._in_words():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        except sqlite3.Error as e:
+            full = isinstance(e, sqlite3.OperationalError) and e.sqlite_errorcode == sqlite3.SQLITE_FULL
+            advice = (
+                "make room on its disk" if full else f"is {self.path} on a disk that is full, read-only or damaged?"
+            )
+            raise StoreError(f"the store {self.path} failed: {e}", advice) from e
+
+    def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        """The first row, or None; one statement, committed."""
+        with self._in_words():
+            return self._db.execute(statement, values).fetchone()
+
+    def _all(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._in_words():
+            return self._db.execute(statement, values).fetchall()
 
     # bans
 
@@ -137,11 +170,7 @@ class Store:
                 "offences": to_plain(ban.offences),
             }
         )
-        score, threshold, needs = (
-            (ban.verdict.score, ban.verdict.threshold, ban.verdict.needs_listing)
-            if ban.verdict
-            else (None, None, False)
-        )
+        score, threshold, needs = _points(ban)
         with self._transaction():
             self._end(ban.prefix, ban.scope, ban.since if now is None else now, "extended")
             row = self._db.execute(
@@ -179,7 +208,7 @@ class Store:
 
     def live_bans(self, now: float) -> list[StoredBan]:
         """The bans that hold now, oldest first."""
-        rows = self._db.execute(
+        rows = self._all(
             f"SELECT {_COLUMNS} FROM ban WHERE ended IS NULL AND (until IS NULL OR until > ?) ORDER BY since, id",  # noqa: S608 a constant list of columns
             (now,),
         )
@@ -191,7 +220,7 @@ class Store:
         # Every enclosing prefix begins at one of these 33 or 129 addresses: an index look-up each, no scan.
         starts = {prefix.widened(n).packed for n in range(BITS[prefix.family] + 1)}
         marks = ",".join("?" * len(starts))
-        rows = self._db.execute(
+        rows = self._all(
             f"SELECT {_COLUMNS} FROM ban WHERE family = ? AND (first IN ({marks}) AND last >= ?"  # noqa: S608 marks only
             " OR first BETWEEN ? AND ?) ORDER BY since DESC, id DESC LIMIT ?",
             (family, *starts, last, first, last, limit),
@@ -200,7 +229,7 @@ class Store:
 
     def detail(self, ban_id: int) -> Ban:
         """The whole ban with verdict, evidence and offences; raises KeyError for an unknown id."""
-        row = self._db.execute(f"SELECT {_COLUMNS}, detail FROM ban WHERE id = ?", (ban_id,)).fetchone()  # noqa: S608 a constant list of columns
+        row = self._one(f"SELECT {_COLUMNS}, detail FROM ban WHERE id = ?", (ban_id,))  # noqa: S608 a constant list of columns
         if row is None:
             raise KeyError(ban_id)
         detail = json.loads(row[-1])
@@ -214,24 +243,24 @@ class Store:
     def earlier_bans(self, prefix: Prefix, now: float) -> int:
         """How often exactly this prefix was banned because of logs, and the ban ran its time."""
         family, first, _, length = _key(prefix)
-        row = self._db.execute(
+        row = self._one(
             "SELECT count(*) FROM ban WHERE family = ? AND first = ? AND length = ? AND origin = ?"
             " AND (how = 'expired' OR ended IS NULL AND until <= ?)",
             (family, first, length, Origin.LOG.value, now),
-        ).fetchone()
+        )
         return int(row[0])
 
     # logins, cursors, named state, events
 
     def set_login(self, login: Login) -> None:
-        self._db.execute(
+        self._one(
             "INSERT INTO login VALUES (?,?,?,?,?) ON CONFLICT (prefix) DO UPDATE SET time = excluded.time,"
             " user = excluded.user, line = excluded.line, source = excluded.source WHERE excluded.time >= time",
             (str(login.prefix), login.time, login.user, login.line, login.source),
         )
 
     def login(self, prefix: Prefix) -> Login | None:
-        row = self._db.execute("SELECT * FROM login WHERE prefix = ?", (str(prefix),)).fetchone()
+        row = self._one("SELECT * FROM login WHERE prefix = ?", (str(prefix),))
         return Login(prefix, *row[1:]) if row else None
 
     # An inode is text there: it has 64 bits without a sign (overlayfs sets the highest), SQLite's integers have 63.
@@ -243,26 +272,26 @@ class Store:
             )
 
     def cursor(self, source: str) -> Cursor | None:
-        row = self._db.execute("SELECT * FROM cursor WHERE source = ?", (source,)).fetchone()
+        row = self._one("SELECT * FROM cursor WHERE source = ?", (source,))
         return Cursor(int(row[1]), row[2], row[3]) if row else None
 
     def set_state(self, name: str, value: Any) -> None:
         """Keeps a small JSON value under a name (quotas, zone health)."""
-        self._db.execute("INSERT OR REPLACE INTO state VALUES (?,?)", (name, json.dumps(value)))
+        self._one("INSERT OR REPLACE INTO state VALUES (?,?)", (name, json.dumps(value)))
 
     def state(self, name: str) -> Any:
-        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        row = self._one("SELECT value FROM state WHERE name = ?", (name,))
         return json.loads(row[0]) if row else None
 
     def add_event(self, event: Event) -> None:
-        self._db.execute(
+        self._one(
             "INSERT INTO event (time, kind, text, prefix) VALUES (?,?,?,?)",
             (event.time, event.kind, event.text, str(event.prefix) if event.prefix else None),
         )
 
     def events(self, limit: int = 20) -> list[Event]:
         """The newest first."""
-        rows = self._db.execute("SELECT time, kind, text, prefix FROM event ORDER BY id DESC LIMIT ?", (limit,))
+        rows = self._all("SELECT time, kind, text, prefix FROM event ORDER BY id DESC LIMIT ?", (limit,))
         return [Event(t, kind, text, Prefix.parse(prefix) if prefix else None) for t, kind, text, prefix in rows]
 
     def prune(self, before: float) -> int:
@@ -276,6 +305,10 @@ class Store:
 
 def _key(prefix: Prefix) -> tuple[int, bytes, bytes, int]:
     return prefix.family, prefix.packed, prefix.last.to_bytes(prefix.bits // 8, "big"), prefix.length
+
+
+def _points(ban: Ban) -> tuple[int | None, int | None, bool]:
+    return (ban.verdict.score, ban.verdict.threshold, ban.verdict.needs_listing) if ban.verdict else (None, None, False)
 
 
 def _light(ban: Ban) -> Ban:

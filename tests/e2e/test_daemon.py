@@ -237,3 +237,36 @@ def test_net_admin_is_all_it_needs(machines: Namespaces, folder: Path, dns: Dns,
         assert nftban.banned(CLEAN)
         shown = nftban.json("status")
         assert shown["kernel"]["intact"] and shown["lockout"] is None
+
+
+def test_a_range_is_banned_and_an_address_let_out_of_a_wider_ban(nftban: Nftban) -> None:
+    assert (
+        nftban.cli("ban", "203.0.113.5-203.0.113.20", "198.18.0.0/20", "2001:db8:9::/48", "--for", "5m").returncode == 0
+    )
+    for address, banned in (
+        ("203.0.113.4", False),
+        ("203.0.113.5", True),
+        ("203.0.113.20", True),
+        ("203.0.113.21", False),
+    ):
+        assert nftban.banned(address) is banned, address
+    done = nftban.cli("unban", "203.0.113.16", "198.18.3.4", "2001:db8:9:1::/64")
+    assert done.returncode == 0, done.stderr
+    assert "the rest of 198.18.0.0/20 stays banned" in done.stdout
+    for address, banned in (
+        ("203.0.113.16", False), ("203.0.113.17", True), ("198.18.3.4", False), ("198.18.3.5", True),
+        ("198.18.15.255", True), ("2001:db8:9:1::77", False), ("2001:db8:9:2::1", True),
+    ):  # fmt: skip
+        assert nftban.banned(address) is banned, address
+    assert nftban.json("status")["kernel"]["intact"]
+    assert nftban.cli("unban", "198.18.0.0/16").returncode == 0, "what lies in it"
+    assert not nftban.banned("198.18.3.5")
+    ended = [b["ended"]["how"] for b in nftban.json("why", "198.18.3.5")["bans"]]
+    assert sorted(ended) == ["split", "unbanned"]
+
+
+def test_nothing_of_a_range_is_banned_where_a_part_must_not_be(nftban: Nftban) -> None:
+    assert nftban.cli("ban", "198.51.99.250-198.51.100.9").returncode == 1
+    assert nftban.json("list")["bans"] == []
+    for wrong in ("203.0.113.9-203.0.113.1", "203.0.113.0/24-203.0.114.0", "203.0.113.1-2001:db8::1", "-", "1.2.3.4-"):
+        assert nftban.cli("ban", "--", wrong).returncode == 1, wrong

@@ -157,6 +157,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "not_banned": [
             {"prefix": "203.0.113.9", "reason": "203.0.113.9 is not banned", "advice": "it lies in 203.0.113.0/24"}
         ],
+        "split": [{**MANUAL, "into": ["2001:db8:1234:5678::1", "2001:db8:1234:5678::2/127"]}],
     },
     "query": {"address": "203.0.113.7", "banned": True, "entries": [ENTRY], "protected": None},
     "list": {"bans": [{**BAN, "in_kernel": True}, {**MANUAL, "in_kernel": False}]},

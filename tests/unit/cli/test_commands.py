@@ -191,7 +191,10 @@ def test_what_was_done_goes_to_output_and_what_was_not_to_errors(run: Any, berli
     assert ended.out == "203.0.113.7 is banned until 2026-11-24 22:27:00 CET, 1h (scope mail)\n"
     assert ended.err == ("nftban: 192.0.2.1 is a gateway of this machine\n  bans never cover protected addresses\n")
     ended = run("unban", "203.0.113.7", "203.0.113.9")
-    assert ended.out == "203.0.113.7 is no longer banned (scope mail)\n"
+    assert ended.out == (
+        "203.0.113.7 is no longer banned (scope mail)\n"
+        "the rest of 2001:db8:1234:5678::/64 stays banned (all ports), as 2 prefixes\n"
+    )
     assert "nftban: 203.0.113.9 is not banned\n  it lies in 203.0.113.0/24\n" in ended.err
 
 
@@ -200,7 +203,7 @@ def test_all_done_ends_with_0(run: Any, daemon: Daemon) -> None:
     ended = run("ban", "2001:db8:1234:5678::/64", "--permanent")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == "2001:db8:1234:5678::/64 is banned permanently (all ports)\n"
-    daemon.results["unban"] = {"unbanned": [], "not_banned": []}
+    daemon.results["unban"] = {"unbanned": [], "not_banned": [], "split": []}
     ended = run("unban", "--all")
     assert (ended.code, ended.out) == (0, "nobody was banned\n")
 
