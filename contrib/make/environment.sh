@@ -15,16 +15,14 @@ python=${PYTHON:-python3}
 
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 	version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-		echo "this Python cannot make virtual environments; install that part: apt-get install python${version}-venv" >&2
+	contrib/make/apt-install.sh "python${version}-venv" || {
+		echo "this Python cannot make virtual environments without it" >&2
 		exit 1
-	fi
-	echo "installing python${version}-venv ..."
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "python${version}-venv" >/dev/null
+	}
 fi
 
-[ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+# One that was interrupted in the making has no pip.
+"$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$folder"
 echo "installing the packages of $lock ..."
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

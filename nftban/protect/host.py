@@ -3,8 +3,9 @@
 Takes nothing but the running system; gives `Protection`s.
 Guarantees: an SSH peer counts only while it holds an established connection and a login: a guesser's open
 connection protects nobody.  Logins are seen by what an unprivileged daemon may read (utmp, logind's session
-files) and, where it may, the environment of processes (SSH_CONNECTION).  A source that cannot be read is skipped:
-each one adds, none takes away.  Blocking; call it from a thread.
+files) and, where it may, the environment of processes (SSH_CONNECTION).  A source of logins that cannot be read is
+skipped: each one adds, none takes away; without the table of connections there is no answer, and OSError is raised.
+Blocking; call it from a thread.
 Sources: rtnetlink(7), utmp(5), sd-login(3), proc_net_tcp, sshd(8) ENVIRONMENT.
 """
 
@@ -70,8 +71,8 @@ def _connected(ports: frozenset[int]) -> set[Prefix]:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text("ascii").splitlines()[1:]
-        except OSError:
-            continue
+        except FileNotFoundError:
+            continue  # a kernel without IPv6; anything else must be heard of
         for line in lines:
             local, remote, state = line.split()[1:4]
             if int(state, 16) == _ESTABLISHED and int(local.rpartition(":")[2], 16) in ports:

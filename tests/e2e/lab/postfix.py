@@ -141,12 +141,14 @@ def _main_settings(folder: Path, owner: int, syslog: bool) -> dict[str, str]:
         "smtpd_tls_security_level": "may",
         "smtpd_sasl_auth_enable": "yes",
         "smtpd_sasl_type": "cyrus",
+        "cyrus_sasl_config_path": f"{folder}/etc/sasl",  # Debian 12 also looks beside main.cf by itself
         "smtpd_sasl_local_domain": DOMAIN,
         "smtpd_helo_required": "yes",
         "smtpd_helo_restrictions": "reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname",
         "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
         "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject_rbl_client zen.spamhaus.org=127.0.0.[2..11]",
         "smtpd_error_sleep_time": "0",
+        "smtpd_forbid_unauth_pipelining": "no",  # the default up to 3.8; later ones hang up at once
         "postscreen_greet_wait": "1s",
         "postscreen_greet_action": "enforce",
         "postscreen_dnsbl_sites": "zen.spamhaus.org=127.0.0.[2..11]*3",
