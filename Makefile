@@ -3,17 +3,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := groff-base iproute2 libsasl2-modules libsasl2-modules-db netbase nftables openssh-client openssh-server openssl postfix \
-	rbldnsd rsyslog sasl2-bin unbound util-linux
+PACKAGES := groff-base iproute2 libsasl2-modules libsasl2-modules-db netbase nftables openssh-client openssh-server \
+	openssl postfix rbldnsd rsyslog sasl2-bin unbound util-linux
 
 export PYTHON
 
-.PHONY: help demo test check docs lock clean
+.PHONY: help demo test check bench docs lock clean
 
 help:
 	@echo "make demo    watch a bad client being counted, verified, banned and dropped, in a private network namespace"
 	@echo "make test    run all tests (as root against real Postfix, sshd, rbldnsd and the kernel)"
 	@echo "make check   ruff, mypy --strict, import-linter, links in the documentation"
+	@echo "make bench   measure beside nft(8), in a private network namespace (as root; some minutes)"
 	@echo "make docs    print docs/configuration.md and rules/nftban.nft from the code"
 	@echo "make lock    renew the locked dependencies"
 
@@ -41,6 +42,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python contrib/make/links.py README.md docs
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench
 
 docs: $(VENV)/.dev
 	$(BIN)/python contrib/make/configuration.py > docs/configuration.md

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from nftban import __version__
-from nftban.cli import bans, config, daemon, explain, filter, ruleset
+from nftban.cli import bans, config, daemon, explain, filter, ruleset, verify
 from nftban.cli.output import complain, write
 from nftban.cli.reach import Config
 from nftban.errors import NftbanError
@@ -54,6 +54,7 @@ app.command()(explain.why)
 app.command()(explain.check)
 app.command("list")(bans.list_)
 app.command()(ruleset.ruleset)
+app.command()(verify.verify)
 app.add_typer(filter.app, name="filter")
 app.add_typer(config.app, name="config")
 

@@ -23,6 +23,8 @@ Ports = Annotated[tuple[int, ...], BeforeValidator(port_list)]
 
 _SCOPE = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_LOG_PREFIX = re.compile(r"[A-Za-z0-9 ._:=/+-]{1,64}\Z")
+_DEVICE = re.compile(r"[A-Za-z0-9._@-]{1,15}\Z")
 
 
 def _strings(written: object) -> object:
@@ -59,7 +61,21 @@ def _port_words(written: object) -> object:
     return written
 
 
+def _log_prefix(written: str) -> str:
+    if written and not _LOG_PREFIX.match(written):
+        raise ValueError("a log prefix has letters, digits, spaces and . _ : = / + -, at most 64")
+    return written
+
+
+def _device(written: str) -> str:
+    if not _DEVICE.match(written):
+        raise ValueError(f"{written!r} cannot name a network device; write for example eth0")
+    return written
+
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
+LogPrefix = Annotated[str, AfterValidator(_log_prefix)]
+Device = Annotated[str, AfterValidator(_device)]
 PrefixText = Annotated[Prefix, BeforeValidator(_prefix)]
 
 
@@ -85,6 +101,19 @@ class Daemon(_Table):
 class Kernel(_Table):
     table: str = Field("nftban", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="name of our nftables table (inet)")
     ssh_ports: Ports = Field((22,), description="ports whose live, authenticated sessions are never banned")
+    reject: Strings = Field(
+        (),
+        description='scopes whose banned clients get an answer (TCP reset, else ICMP "administratively prohibited") '
+        "instead of none; needs Linux 5.9",
+    )
+    log: LogPrefix = Field(
+        "", description='what the kernel logs stopped packets with, such as "nftban: "; empty: it logs none'
+    )
+    log_rate: int = Field(10, ge=1, le=100_000, description="the most packets it logs in a minute")
+    ingress: Annotated[tuple[Device, ...], BeforeValidator(_strings)] = Field(
+        (),
+        description="network devices at whose ingress hook packets are stopped too, first of all; needs Linux 5.10",
+    )
 
 
 class Allow(_Table):

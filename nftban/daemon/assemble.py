@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 from nftban.config.load import Loaded, UnfinishedConfigError, in_order, load, shipped_rules
 from nftban.config.schema import Jail
@@ -23,7 +24,7 @@ from nftban.detect.matcher import Logged, Matcher
 from nftban.detect.windows import Windows
 from nftban.errors import ConfigError, Fault, UsageError
 from nftban.judge import Rules
-from nftban.kernel.layout import ALL, Layout, Scope
+from nftban.kernel.layout import ALL, Layout, Log, Scope
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Login, LogLine, Offence
 from nftban.verify import servers as dns_servers
@@ -146,7 +147,18 @@ def assemble(loaded: Loaded) -> Assembly:
             faults += setup
     layout = Layout()
     try:
-        layout = Layout(settings.kernel.table, tuple(Scope(n, ports) for n, ports in scopes.items()))
+        kernel = settings.kernel
+        for name in kernel.reject:
+            if name not in scopes:
+                advice = f"name one of: {', '.join(scopes)}"
+                faults.append(loaded.fault(("kernel", "reject"), f"kernel.reject: no scope {name!r}", advice))
+        layout = Layout(
+            kernel.table,
+            tuple(Scope(n, ports) for n, ports in scopes.items()),
+            tuple(name for name in kernel.reject if name in scopes),
+            Log(kernel.log, kernel.log_rate) if kernel.log else None,
+            kernel.ingress,
+        )
     except UsageError as e:
         faults.append(loaded.fault(("scopes",), f"scopes: {e}", e.advice))
     servers = _servers(loaded, faults)
@@ -269,7 +281,8 @@ def _scope(port: object, scopes: dict[str, tuple[int, ...]]) -> str:
             return name
     name = f"ports-{'-'.join(map(str, ports))}"
     if len(name) > 32:
-        name = f"ports-{len(scopes)}-from-{ports[0]}"
+        # Made of nothing but the ports: bans in the store name their scope, and it must be the same after a restart.
+        name = f"ports-{ports[0]}-{crc32(repr(ports).encode()):08x}"
     scopes[name] = ports
     return name
 

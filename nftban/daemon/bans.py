@@ -11,30 +11,35 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from nftban.errors import KernelError
 from nftban.kernel import Kernel, plan
 from nftban.kernel.layout import Layout
 from nftban.prefixes import Prefix, PrefixSet
-from nftban.records import Ban, Delta, Refused
+from nftban.records import Ban, Delta, Element, Refused
 from nftban.store.sqlite import Store, StoredBan
 
 log = logging.getLogger(__name__)
 
 Key = tuple[Prefix, str]
 
+LINGER = 120.0
+"""Seconds after which the kernel has collected what timed out: twice the sets' gc-interval."""
+
 
 class Bans:
-    """All bans that hold now."""
+    """All bans that hold now.  allow: what the kernel's allow sets are to hold; set anew with every look at it."""
 
     def __init__(self, store: Store, kernel: Kernel, layout: Layout, allow: PrefixSet) -> None:
         self._store = store
         self._kernel = kernel
         self._layout = layout
         self._live: dict[Key, StoredBan] = {}
-        self._allow = allow
+        self.allow = allow
+        self._over: deque[tuple[float, str]] = deque()
 
     def load(self, now: float) -> int:
         """Takes the live bans from the store; returns how many."""
@@ -123,19 +128,60 @@ class Bans:
         over = [key for key, s in self._live.items() if not s.ban.holds(now)]
         for key in over:
             del self._live[key]
+            self._over.append((now, self._layout.place(*key).set))
         if over:
             self._store.expire(now)
         return len(over)
 
     def reconcile(self, allow: PrefixSet, now: float) -> tuple[Delta, list[Refused]]:
         """Makes the kernel equal to the intent; returns what had to be changed and what was refused."""
-        self._allow = allow
+        self.allow = allow
         self.expire(now)
         self._kernel.create()
-        bans = (s.ban for s in self._live.values())
-        desired = plan.desired(bans, allow, self._layout, now)
-        delta = plan.difference(desired, self._kernel.present(now), now)
+        delta = self.difference(now)
         return delta, self._kernel.apply(delta, now) if delta else []
+
+    def difference(self, now: float, exact: bool = False) -> Delta:
+        """What the kernel's sets lack, hold too much or let end at another time; changes nothing.
+
+        What ends within a second is left alone: the kernel's clock and ours may differ by that.  exact: big sets are
+        listed, which may take long, where else an unwanted element could hide behind others that just timed out.
+        """
+        lingering = None if exact else self._lingering(now)
+        return self._worth(self._kernel.compare(self.desired(now), now, lingering), now)
+
+    @staticmethod
+    def _worth(delta: Delta, now: float) -> Delta:
+        soon = now + plan.TOLERANCE
+        return Delta(
+            tuple(e for e in delta.add if e.until is None or e.until > soon),
+            tuple(e for e in delta.delete if e.until is None or e.until > soon),
+            delta.refresh,
+        )
+
+    def difference_at(self, keys: Iterable[tuple[str, int]], now: float) -> Delta | None:
+        """The same for these keys of these sets only, in microseconds; None where one of them is a set of ranges or
+        not one of ours, so that all has to be looked at."""
+        desired, present = [], []
+        for name, key in dict.fromkeys(keys):
+            spec = self._layout.address_sets.get(name)
+            if spec is None or spec.interval:
+                return None
+            (prefix,) = self._layout.prefixes(Element(name, key, key))
+            if (stored := self._live.get((prefix, spec.scope))) is not None and stored.ban.holds(now):
+                desired.append(self._layout.place(prefix, spec.scope, stored.ban.until))
+            present += [f.element for f in self._kernel.find(prefix, now) if f.element.set == name]
+        return self._worth(plan.difference(desired, present, now), now)
+
+    def desired(self, now: float) -> list[Element]:
+        """The elements that the kernel should hold."""
+        return plan.desired((s.ban for s in self._live.values()), self.allow, self._layout, now)
+
+    def _lingering(self, now: float) -> Counter[str]:
+        """By set, how many elements timed out lately: the kernel may still count them."""
+        while self._over and self._over[0][0] < now - LINGER:
+            self._over.popleft()
+        return Counter(name for _, name in self._over)
 
     def _apply(self, delta: Delta, now: float) -> list[Refused]:
         """Applies a difference; where somebody took our table away, everything is put back instead."""
@@ -144,14 +190,14 @@ class Bans:
         except KernelError as e:
             if e.errno != errno.ENOENT:
                 raise
-            return self.reconcile(self._allow, now)[1]
+            return self.reconcile(self.allow, now)[1]
 
     def _match_set(self, name: str, now: float) -> list[Refused]:
         """Brings one interval set to its intent: its elements depend on each other (they may not overlap)."""
         spec = self._layout.address_sets[name]
         bans = (s.ban for s in self._live.values() if s.ban.scope == spec.scope)
         desired = [e for e in plan.desired(bans, PrefixSet(), self._layout, now) if e.set == name]
-        present = [e for e in self._kernel.present(now) if e.set == name]
+        present = self._kernel.present(now, {name})
         return self._apply(plan.difference(desired, present, now), now)
 
 

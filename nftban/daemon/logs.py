@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import glob
 import logging
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,20 @@ from nftban.store.sqlite import Store
 
 log = logging.getLogger(__name__)
 
+# As logrotate(8) names them: numbered or with `dateext`, compressed or not.
+_ROTATED = re.compile(r"[.-]\d{1,12}(?:\.(?:gz|bz2|xz|zst|Z))?$")
+
 Take = Callable[[Iterable[JailSetup], LogLine], None]
 
 
 @dataclass(slots=True)
 class _Reader:
+    """cursor: behind the last line taken; new: the file appeared while the daemon ran."""
+
     source: FileSource
+    cursor: Cursor | None
+    new: bool
     jails: list[JailSetup] = field(default_factory=list)
-    cursor: Cursor | None = None
     saved: Cursor | None = None
     task: asyncio.Task[None] | None = None
 
@@ -59,18 +66,18 @@ class Logs:
         """
         for jail in self._jails:
             for pattern in jail.logpaths:
-                for path in _files(pattern):
+                for path in _files(pattern, self._readers):
                     reader = self._readers.get(path)
                     if reader is None:
                         cursor = self._store.cursor(path)
                         source = FileSource(Path(path), cursor=cursor, from_beginning=not at_start)
-                        reader = self._readers[path] = _Reader(source)
+                        reader = self._readers[path] = _Reader(source, cursor, new=not at_start)
                     if jail not in reader.jails:
                         reader.jails.append(jail)
         for reader in self._readers.values():
             if reader.task is None or reader.task.done():
                 if reader.task is not None:
-                    reader.source = FileSource(reader.source.path, cursor=reader.cursor)
+                    reader.source = FileSource(reader.source.path, cursor=reader.cursor, from_beginning=reader.new)
                 reader.task = asyncio.create_task(self._read(reader), name=f"log {reader.source.path}")
 
     async def stop(self) -> None:
@@ -116,6 +123,14 @@ class Logs:
             reader.source.begun.set()
 
 
-def _files(pattern: str) -> list[str]:
-    """The files a pattern matches now; a path without wildcards is itself, whether it exists or not."""
-    return sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - the pattern may begin at the root
+def _files(pattern: str, known: Container[str]) -> list[str]:
+    """The files a pattern matches now; a path without wildcards is itself, whether it exists or not.
+
+    What a log that is there, or `known`, was renamed to (mail.log.1, mail.log-20261124.gz), which `mail.log*` matches
+    too, is left out: it would be read a second time, since a renamed log is followed to its end.
+    """
+    if not glob.has_magic(pattern):
+        return [pattern]
+    found = set(glob.glob(pattern))  # noqa: PTH207 - the pattern may begin at the root
+    logs = {path: _ROTATED.sub("", path) for path in found}
+    return sorted(path for path, of in logs.items() if of == path or not (of in found or of in known))

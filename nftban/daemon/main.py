@@ -24,6 +24,7 @@ from nftban import __version__
 from nftban.control.server import serve
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
+from nftban.daemon.heal import Healing
 from nftban.daemon.jobs import Jobs
 from nftban.daemon.lockout import Lockout
 from nftban.daemon.logs import Logs
@@ -33,6 +34,7 @@ from nftban.daemon.reverify import reverify
 from nftban.errors import StoreError
 from nftban.kernel import Kernel
 from nftban.kernel.memory import MemoryKernel
+from nftban.kernel.monitor import Monitor
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.prefixes import PrefixSet
 from nftban.records import Event
@@ -50,6 +52,8 @@ async def run(assembly: Assembly, observe: bool) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = assembly.loaded
+    # First of all: whoever ends us while we start finds the socket, the logs and the store closed in order.
+    signalled = _signalled()
     # Operations exist only once the house is built; whoever asks earlier waits for it.
     built: asyncio.Future[Operations] = asyncio.get_running_loop().create_future()
 
@@ -72,7 +76,7 @@ async def run(assembly: Assembly, observe: bool) -> int:
         built.set_result(Operations(daemon.house))
         _notify("READY=1")
         log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
-        await _until_signalled()
+        await signalled.wait()
         _notify("STOPPING=1")
     log.info("stopped; the kernel's bans stand")
     return 0
@@ -90,10 +94,17 @@ class Daemon:
         self._started = self._clock()
         self._assembly = assembly
         self._store = Store(path)
-        kernel: Kernel = MemoryKernel(assembly.layout, self._clock) if observe else NetlinkKernel(assembly.layout)
+        monitor: Monitor | None = None
+        kernel: Kernel
+        if observe:
+            kernel = MemoryKernel(assembly.layout, self._clock)
+        else:
+            kernel = real = NetlinkKernel(assembly.layout)
+            monitor = Monitor(assembly.layout.table, lambda: real.port)
         self._lockout = Lockout(loaded.settings, assembly.resolver_prefixes)
         verifier = assembly.verifier(self._zone_changed)
         bans = Bans(self._store, kernel, assembly.layout, PrefixSet())
+        self._healing = Healing(kernel, bans, monitor, self.report, self._clock)
         self._pipeline = Pipeline(
             assembly.jails,
             bans,
@@ -124,6 +135,7 @@ class Daemon:
         house.bans.load(self._clock())
         house.verifier.restore(self._store.state("verifier") or {}, self._clock())
         await self.reconcile()
+        self._healing.start()
         if self._assembly.dns_note:
             self.report(Event(self._clock(), "dns", self._assembly.dns_note))
         dnsbl, reverify_every = house.loaded.settings.dnsbl, house.loaded.settings.reverify.every
@@ -140,6 +152,7 @@ class Daemon:
     async def stop(self) -> None:
         """No new line, no new verdict; what was read is noted."""
         self._jobs.stop()
+        self._healing.stop()
         await self._logs.stop()
         await self._pipeline.stop()
         with contextlib.suppress(Exception):
@@ -181,19 +194,7 @@ class Daemon:
             if (objection := protected.objection(ban.prefix)) is not None:
                 self.house.bans.lift(ban.prefix, ban.scope, now, "protected")
                 self.report(Event(now, "lifted", f"ban lifted: {objection}", ban.prefix))
-        drift = self.house.kernel.drift() if self._pipeline.counters["reconciled"] else []
-        delta, refused = self.house.bans.reconcile(protected.allow, now)
-        if drift:
-            self.report(
-                Event(now, "drift", f"our table was changed by somebody and is whole again: {'; '.join(drift)}")
-            )
-        for r in refused:
-            self.report(Event(now, "ban-failed", f"the kernel refused an element of {r.element.set}: {r.reason}"))
-        self._pipeline.counters["reconciled"] += 1
-        if delta and self._pipeline.counters["reconciled"] > 1:
-            log.info(
-                "reconciled: %d added, %d deleted, %d refreshed", *map(len, (delta.add, delta.delete, delta.refresh))
-            )
+        self._healing.check(protected.allow)
 
     async def expire(self) -> None:
         """Notes which bans are over, and forgets offences that no window holds."""
@@ -236,11 +237,13 @@ class Daemon:
             ],
             "jobs": self._jobs.status(),
             "counters": dict(self._pipeline.counters),
+            "healing": self._healing.status(),
             "lockout": self._lockout.failure,
         }
 
 
-async def _until_signalled() -> None:
+def _signalled() -> asyncio.Event:
+    """Is set by SIGTERM and SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -248,7 +251,7 @@ async def _until_signalled() -> None:
     loop.add_signal_handler(
         signal.SIGHUP, log.warning, "SIGHUP: settings are read at start; restart (bans stand meanwhile)"
     )
-    await stop.wait()
+    return stop
 
 
 def _notify(state: str) -> None:

@@ -27,11 +27,14 @@ from nftban.kernel.netlink import NetlinkKernel
 from nftban.plain import to_plain
 from nftban.prefixes import Prefix, parse_range
 from nftban.protect import host
-from nftban.records import Answer, Ban, Evidence, Offence, Origin
+from nftban.records import Answer, Ban, Element, Evidence, Offence, Origin
 from nftban.store.sqlite import Store, StoredBan
 from nftban.verify.verify import Verifier, ZoneStatus
 
 Json = dict[str, Any]
+
+NAMED = 1000
+"""Differences of a kind that `verify` names; it counts all."""
 
 HOW_TO_WRITE = "write 192.0.2.7, 2001:db8::/64 or 192.0.2.5-192.0.2.20"
 
@@ -66,6 +69,7 @@ class Operations:
             "why": self.why,
             "check": self.check,
             "status": self.status,
+            "verify": self.verify,
         }
 
     async def call(self, op: str, args: Json) -> Json:
@@ -93,13 +97,15 @@ class Operations:
     ) -> Json:
         """Bans prefixes by hand.  seconds None: as long as [defaults] bantime says; permanent needs its own word."""
         house = self._house
-        length = None if permanent else _positive(seconds, house.loaded.settings.defaults.bantime)
+        wanted, reason = _texts(prefixes, "prefixes"), _text(reason, "reason")
+        length = _positive(seconds, house.loaded.settings.defaults.bantime)
+        if _truth(permanent, "permanent"):
+            length = None
         _known_scope(house, scope)
-        callers = [p for p in (host.ssh_connection(_text(client, "client")),) if p] if client else []
-        protected = await house.lockout.current(callers)
-        reason = _text(reason, "reason")
+        caller = None if client is None else host.ssh_connection(_text(client, "client"))
+        protected = await house.lockout.current([] if caller is None else [caller])
         banned, refused = [], []
-        for text in _texts(prefixes, "prefixes"):
+        for text in wanted:
             try:
                 pieces = parse_range(text)
             except ValueError as e:
@@ -131,23 +137,24 @@ class Operations:
         unbanned: list[Json] = []
         missing: list[Json] = []
         split: list[Json] = []
-        if all:
-            wanted = [(str(p), [p]) for p in dict.fromkeys(s.ban.prefix for s in house.bans)]
-        else:
-            wanted = []
-            for text in _texts(prefixes or [], "prefixes"):
-                try:
-                    wanted.append((text, parse_range(text)))
-                except ValueError as e:
-                    missing.append({"prefix": text, "reason": str(e), "advice": HOW_TO_WRITE})
-        for text, pieces in wanted:
+        if _truth(all, "all"):
+            for stored in house.bans:
+                self._lift(stored, now)
+                unbanned.append(_ban(stored))
+            return {"unbanned": unbanned, "not_banned": missing, "split": split}
+        for text in _texts(prefixes, "prefixes"):
+            try:
+                pieces = parse_range(text)
+            except ValueError as e:
+                missing.append({"prefix": text, "reason": str(e), "advice": HOW_TO_WRITE})
+                continue
             found = False
             for prefix in pieces:
                 for stored in _overlapping(house, prefix):
                     found = True
                     ban = stored.ban
                     if ban.origin is Origin.LOG or prefix.contains(ban.prefix):
-                        house.bans.lift(ban.prefix, ban.scope, now, "unbanned")
+                        self._lift(stored, now)
                         unbanned.append(_ban(stored))
                     else:
                         into = house.bans.split(stored, prefix, now)
@@ -176,15 +183,14 @@ class Operations:
         """The live bans, and whether the kernel has each."""
         house = self._house
         now = house.clock()
-        present = {(e.set, e.first, e.last) for e in house.kernel.present(now)}
+        missing = {(e.set, e.first) for e in house.bans.difference(now).add}
         rows = []
         for stored in house.bans:
             if stored.ban.holds(now):
                 element = house.assembly.layout.place(stored.ban.prefix, stored.ban.scope)
                 # Ranges are cut and joined in the kernel: there it is asked about the ban's own addresses.
-                there = (element.set, element.first, element.last) in present or bool(
-                    house.assembly.layout.address_sets[element.set].interval and self._in_kernel(stored.ban)
-                )
+                interval = house.assembly.layout.address_sets[element.set].interval
+                there = self._in_kernel(stored.ban) if interval else (element.set, element.first) not in missing
                 rows.append({**_ban(stored), "in_kernel": there})
         return {"bans": rows}
 
@@ -237,18 +243,46 @@ class Operations:
         house = self._house
         now = house.clock()
         drift = house.kernel.drift()
-        elements: dict[str, int] = {}
-        for element in house.kernel.present(now):
-            elements[element.set] = elements.get(element.set, 0) + 1
+        counts = house.kernel.counts()
+        # An old kernel tells no numbers; there the sets are listed.
+        elements = {n: c if c is not None else len(house.kernel.present(now, {n})) for n, c in counts.items()}
         return {
             "version": __version__,
             "bans": len(house.bans),
             "config": [str(f) for f in house.loaded.files],
-            "kernel": {"table": house.assembly.layout.table, "intact": not drift, "drift": drift, "elements": elements},
+            "kernel": {
+                "table": house.assembly.layout.table,
+                "intact": not drift,
+                "drift": drift,
+                "elements": {n: c for n, c in elements.items() if c},
+            },
             "zones": [_zone(z) for z in house.verifier.status(now)],
             "dns": {"servers": [str(s) for s in house.assembly.servers], "note": house.assembly.dns_note},
             "events": [{"time": e.time, "kind": e.kind, "text": e.text} for e in house.store.events()],
             **(house.status() if house.status is not None else {}),
+        }
+
+    def _lift(self, stored: StoredBan, now: float) -> None:
+        self._house.bans.lift(stored.ban.prefix, stored.ban.scope, now, "unbanned")
+        if self._house.pipeline is not None:
+            self._house.pipeline.forget(stored.ban.prefix)
+
+    async def verify(self) -> Json:
+        """Is the kernel as intended: table, chains, sets, rules and every element?  Changes nothing."""
+        house = self._house
+        now = house.clock()
+        frame = house.kernel.drift()
+        delta = house.bans.difference(now, exact=True)
+        found = {"missing": delta.add, "unwanted": delta.delete, "wrong_expiry": delta.refresh}
+        return {
+            "equal": not frame and not delta,
+            "elements": len(house.bans.desired(now)),
+            "frame": frame,
+            "counts": {kind: len(elements) for kind, elements in found.items()},
+            **{
+                kind: [_compared(house, e, now if kind == "wrong_expiry" else None) for e in elements[:NAMED]]
+                for kind, elements in found.items()
+            },
         }
 
     def _reverse_points(self, evidence: Evidence) -> int:
@@ -309,7 +343,17 @@ async def direct(loaded: Loaded) -> AsyncIterator[Operations]:
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"{name} must be text, not {value!r}")
+        raise UsageError(f"{name} must be text, not {value!r:.80}")
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        # Bytes of a command line that are no UTF-8 come as these; the store takes none.
+        raise UsageError(f"{name} is not valid UTF-8: {value!r:.80}")
+    return value
+
+
+def _truth(value: object, name: str) -> bool:
+    # Not bool(value): "no" and "false" would be true.
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, not {value!r:.80}")
     return value
 
 
@@ -330,14 +374,14 @@ def _positive(seconds: object, otherwise: float | None) -> float | None:
     if seconds is None:
         return otherwise
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 100 * 31556952:
-        raise UsageError(f"{seconds!r} is not a duration", "give seconds, more than 0 and at most 100 years")
+        raise UsageError(f"{seconds!r:.80} is not a duration", "give seconds, more than 0 and at most 100 years")
     return float(seconds)
 
 
 def _known_scope(house: House, scope: object) -> None:
     names = [s.name for s in house.assembly.layout.scopes]
     if scope not in names:
-        raise UsageError(f"there is no scope {scope!r}", f"there are: {', '.join(names)}")
+        raise UsageError(f"there is no scope {scope!r:.80}", f"there are: {', '.join(names)}")
 
 
 def _overlapping(house: House, prefix: Prefix) -> list[StoredBan]:
@@ -390,6 +434,23 @@ def _entry(house: House, found: Found, covering: list[StoredBan]) -> Json:
         "bytes": found.bytes,
         "ban": _ban(own[-1]) if own else None,
     }
+
+
+def _compared(house: House, element: Element, now: float | None) -> Json:
+    """An element in which intent and kernel differ; now: given where the kernel's own end of it is wanted."""
+    layout = house.assembly.layout
+    prefixes = list(layout.prefixes(element))
+    last = Prefix(prefixes[0].family, element.last, prefixes[0].bits)
+    row = {
+        "set": element.set,
+        "prefix": str(prefixes[0]) if len(prefixes) == 1 else f"{prefixes[0].address}-{last.address}",
+        "scope": layout.address_sets[element.set].scope,
+        "until": element.until,
+    }
+    if now is not None:
+        there = [f.element.until for f in house.kernel.find(prefixes[0], now) if f.element == element]
+        row["kernel_until"] = there[0] if there else None
+    return row
 
 
 def _offence(house: House, offence: Offence) -> Json:

@@ -56,7 +56,7 @@ MAX_REMEMBERED = 10_000
 """Addresses whose evidence and logged listings are remembered."""
 
 KEPT_OFFENCES = 50
-"""Offences stored with a ban, the newest; the score counts them all."""
+"""Offences stored with a ban at least, the newest; so many that re-verification can judge by them."""
 
 CONFIRM_WITHIN = 0.2
 """Seconds after which a ban that was placed by a recent look at the machine is held against a new one."""
@@ -291,7 +291,7 @@ class Pipeline:
             verdict.rule,
             verdict,
             evidence,
-            suspect.offences[-KEPT_OFFENCES:],
+            suspect.offences[-max(KEPT_OFFENCES, jail.rules.maxretry) :],
         )
         try:
             refused = self._bans.place(ban, now)

@@ -7,6 +7,7 @@ tests/contract/test_kernel_backends.py holds them to.  Times are epoch seconds; 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,8 +34,11 @@ class Kernel(Protocol):
     Every method raises PermissionNeededError without CAP_NET_ADMIN and KernelError where the kernel refuses.
     """
 
-    def create(self) -> None:
-        """Makes the table, sets, chains and rules, or completes what is there; no element is lost."""
+    def create(self) -> list[str]:
+        """Makes the table, sets, chains and rules, or turns what is there into them; no element is lost.
+
+        Returns what was not as it should be, in words; empty where the table was whole or not there at all.
+        """
         ...
 
     def drift(self) -> list[str]:
@@ -50,8 +54,28 @@ class Kernel(Protocol):
         """
         ...
 
-    def present(self, now: float) -> list[Element]:
-        """Every element of the bans and the allow list, ascending; empty where there is no table."""
+    def present(self, now: float, sets: Collection[str] | None = None) -> list[Element]:
+        """Every element of the bans and the allow list, or of these sets, ascending; empty where there is no table.
+
+        Of the real kernel a listing: for what is done again and again use compare().
+        """
+        ...
+
+    def compare(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int] | None = None) -> Delta:
+        """What apply() must do to make the kernel hold exactly the desired elements: plan.difference(desired,
+        present(now), now), but without listing big sets where nothing is wrong.
+
+        lingering: by set, how many of its elements may have timed out during the last two minutes.  The kernel
+        counts them until it has collected them, and without this number they look like something unwanted, for which
+        the set is listed.
+        """
+        ...
+
+    def counts(self) -> dict[str, int | None]:
+        """How many elements each set of addresses holds, None where the kernel does not say.
+
+        Elements that timed out count until the kernel has collected them, within GC_INTERVAL_MS.
+        """
         ...
 
     def find(self, prefix: Prefix, now: float) -> list[Found]:

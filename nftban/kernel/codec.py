@@ -37,9 +37,27 @@ NFNL_MSG_BATCH_BEGIN = 0x10
 NFNL_MSG_BATCH_END = 0x11
 NFPROTO_INET = 1
 # linux/netfilter/nf_tables.h
+NFT_MSG_NEWSET = 9
+NFT_MSG_GETSET = 10
+NFT_MSG_DELSET = 11
 NFT_MSG_NEWSETELEM = 12
 NFT_MSG_GETSETELEM = 13
 NFT_MSG_DELSETELEM = 14
+# Deletes what is there and is content where nothing is; since Linux 6.3.
+NFT_MSG_DESTROYSETELEM = 30
+NFTA_SET_TABLE = 1
+NFTA_SET_NAME = 2
+NFTA_SET_FLAGS = 3
+NFTA_SET_KEY_LEN = 5
+NFTA_SET_DESC = 9
+NFTA_SET_ID = 10
+NFTA_SET_HANDLE = 16
+NFTA_SET_TYPE = 19
+NFTA_SET_DESC_SIZE = 1
+NFT_SET_INTERVAL = 0x4
+NFT_SET_TIMEOUT = 0x10
+# How many elements a set holds; since Linux 6.16.
+NFTA_SET_COUNT = 20
 NFTA_LIST_ELEM = 1
 NFTA_DATA_VALUE = 1
 NFTA_EXPR_NAME = 1
@@ -58,6 +76,7 @@ NFTA_SET_ELEM_EXPRESSIONS = 11
 NFT_SET_ELEM_INTERVAL_END = 0x1
 NFT_SET_ELEM_CATCHALL = 0x2
 
+_NEWSETELEM = NFT_MSG_NEWSETELEM | NFNL_SUBSYS_NFTABLES << 8
 # An attribute's length is 16 bits wide; this leaves room for the last element and the list's own header.
 LIST_BYTES = 65_000
 # The kernel refuses timeouts of 2^64 ns (584 years) and more.
@@ -68,6 +87,7 @@ _NLATTR = struct.Struct("=HH")
 _NFGENMSG = struct.Struct(">BBH")
 _NLMSGERR = struct.Struct("=iIHHII")
 _INT = struct.Struct("=i")
+_ACK = struct.Struct("=IHHIIi16x")
 _TIMES = struct.Struct("=HH8sHH8s")
 
 
@@ -183,6 +203,54 @@ def element_bytes(element: Element, width: int, interval: bool, timeout_ms: int 
     return start + list_element(element.last + 1, width, NFT_SET_ELEM_INTERVAL_END)
 
 
+@dataclass(frozen=True, slots=True)
+class OneElement:
+    """The datagram of a transaction on one element of a hash set, built once: only numbers, key and times change.
+
+    It is what batch(), element_requests() and list_element() make, in a fifth of the time.
+    """
+
+    _layout: struct.Struct
+    _fixed: tuple[bytes, ...]
+    _width: int
+
+    @classmethod
+    def of(cls, kind: int, flags: int, table: str, name: str, width: int, timed: bool) -> OneElement:
+        element = list_element(0, width, timeout_ms=1 if timed else None)
+        request, _ = next(element_requests(kind, flags, table, name, [element]))
+        datagram = batch([request], 0)
+        # A netlink header's number stands at its byte 8; begin and end take 20 bytes each.
+        key = len(datagram) - 20 - len(element) + 12
+        places = [(8, 4), (28, 4), (key, width)]
+        if timed:
+            places += [(key + width + 4, 8), (key + width + 16, 8)]
+        places.append((len(datagram) - 12, 4))
+        form, fixed, done = "=", [], 0
+        for place, size in places:
+            form += f"{place - done}s" + ("I" if size == 4 and place != key else f"{size}s")
+            fixed.append(datagram[done:place])
+            done = place + size
+        fixed.append(datagram[done:])
+        return cls(struct.Struct(form + f"{len(datagram) - done}s"), tuple(fixed), width)
+
+    def datagram(self, sequence: int, key: int, timeout_ms: int | None = None) -> bytes:
+        """As batch() would number it: begin `sequence`, the message the next, end the one after.
+
+        timeout_ms: at least 1; None in a template that was made without `timed`.
+        """
+        fixed = self._fixed
+        packed = key.to_bytes(self._width, "big")
+        if timeout_ms is None:
+            return self._layout.pack(
+                fixed[0], sequence, fixed[1], sequence + 1, fixed[2], packed, fixed[3], sequence + 2, fixed[4]
+            )
+        time = min(timeout_ms, LONGEST_TIMEOUT_MS).to_bytes(8, "big")
+        return self._layout.pack(
+            fixed[0], sequence, fixed[1], sequence + 1, fixed[2], packed, fixed[3], time, fixed[4], time,
+            fixed[5], sequence + 2, fixed[6],
+        )  # fmt: skip
+
+
 def element_requests(
     kind: int, flags: int, table: str, name: str, elements: Iterable[bytes], limit: int = LIST_BYTES
 ) -> Iterator[tuple[Request, int]]:
@@ -201,6 +269,11 @@ def element_requests(
         yield Request(kind, flags, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, *chosen)), len(chosen)
 
 
+def list_request(kind: int, flags: int, table: str, name: str, elements: bytes) -> Request:
+    """An element message with these list elements, which must not be longer than LIST_BYTES."""
+    return Request(kind, flags, _list_head(table, name) + nested(NFTA_SET_ELEM_LIST_ELEMENTS, elements))
+
+
 def dump_request(table: str, name: str) -> Request:
     """Asks for every element of a set."""
     return Request(NFT_MSG_GETSETELEM, NLM_F_DUMP, _list_head(table, name))
@@ -209,6 +282,11 @@ def dump_request(table: str, name: str) -> Request:
 def flush_request(table: str, name: str) -> Request:
     """Deletes every element of a set: a DELSETELEM without a list."""
     return Request(NFT_MSG_DELSETELEM, 0, _list_head(table, name))
+
+
+def set_request(table: str, name: str) -> Request:
+    """Asks for a set's definition, not its elements."""
+    return Request(NFT_MSG_GETSET, 0, general() + string(NFTA_SET_TABLE, table) + string(NFTA_SET_NAME, name))
 
 
 def _list_head(table: str, name: str) -> bytes:
@@ -266,6 +344,64 @@ def acknowledgement(answer: Message) -> Ack:
     return Ack(-min(code, 0), words)
 
 
+def set_count(payload: bytes) -> int | None:
+    """How many elements the set of a NEWSET payload holds; None from a kernel that does not say.
+
+    Those that have timed out count until the kernel has collected them; in an interval set start and end are half a
+    range each, rounded down.
+    """
+    found = dict(attributes(payload[_NFGENMSG.size :])).get(NFTA_SET_COUNT)
+    return None if found is None else int.from_bytes(found, "big")
+
+
+def set_size(payload: bytes) -> int | None:
+    """The most elements that the set of a NEWSET payload takes; None where it has no limit."""
+    described = dict(attributes(payload[_NFGENMSG.size :])).get(NFTA_SET_DESC, b"")
+    found = dict(attributes(described)).get(NFTA_SET_DESC_SIZE)
+    return None if found is None else int.from_bytes(found, "big")
+
+
+def resize_request(payload: bytes, size: int) -> Request:
+    """Gives the set of a NEWSET payload, otherwise unchanged, another size (Linux does it since 6.5; before, nothing
+    happens)."""
+    told = (NFTA_SET_HANDLE, NFTA_SET_DESC, NFTA_SET_ID, NFTA_SET_TYPE, NFTA_SET_COUNT)
+    kept = [attribute(kind, value) for kind, value in attributes(payload[_NFGENMSG.size :]) if kind not in told]
+    described = nested(NFTA_SET_DESC, attribute(NFTA_SET_DESC_SIZE, size.to_bytes(4, "big")))
+    number = attribute(NFTA_SET_ID, (1).to_bytes(4, "big"))
+    return Request(NFT_MSG_NEWSET, NLM_F_CREATE, general() + b"".join(kept) + described + number)
+
+
+def list_elements(payload: bytes) -> bytes:
+    """The list elements of a NEWSETELEM payload, as they stand there."""
+    return b"".join(v for kind, v in attributes(payload[_NFGENMSG.size :]) if kind == NFTA_SET_ELEM_LIST_ELEMENTS)
+
+
+def answered_elements(datagrams: Sequence[bytes]) -> bytes:
+    """The list elements of a look-up's answers, one message with one element each, joined.
+
+    They all begin alike: only what is behind that is taken from each, when one of each length has been looked at.
+    """
+    if not datagrams:
+        return b""
+    first = next(messages(datagrams[0]))
+    behind = len(datagrams[0]) - len(list_elements(first.payload))
+    if {datagram[4 : behind - 4] for datagram in datagrams} != {datagrams[0][4 : behind - 4]}:
+        raise BadMessageError("answers of different sets")
+    for example in {len(datagram): datagram for datagram in datagrams}.values():
+        found = [list_elements(m.payload) for m in messages(example) if m.type == _NEWSETELEM]
+        if found != [example[behind:]]:
+            raise BadMessageError("an answer that is more than one element")
+    return b"".join([datagram[behind:] for datagram in datagrams])
+
+
+def is_success(datagram: memoryview, number: int) -> bool:
+    """Is this the plain acknowledgement of the request of that number, and nothing else?"""
+    if len(datagram) != _ACK.size:
+        return False
+    length, kind, _, sequence, _, code = _ACK.unpack(datagram)
+    return bool(length == _ACK.size and kind == NLMSG_ERROR and sequence == number and code == 0)
+
+
 def entries(payloads: Iterable[bytes], width: int, interval: bool) -> list[Entry]:
     """The elements in the NEWSETELEM payloads of one set, ascending; keys of another width are refused."""
     found: list[tuple[int, bool, Entry]] = []
@@ -273,6 +409,11 @@ def entries(payloads: Iterable[bytes], width: int, interval: bool) -> list[Entry
         for kind, value in attributes(payload[_NFGENMSG.size :]):
             if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
                 found += (entry for _, one in attributes(value) if (entry := _entry(one, width)) is not None)
+    return arranged(found, width, interval)
+
+
+def arranged(found: list[tuple[int, bool, Entry]], width: int, interval: bool) -> list[Entry]:
+    """List elements (key, is it an interval's end, the rest) as entries, ascending."""
     # Where one range ends and the next begins, the end comes first.
     found.sort(key=lambda item: (item[0], not item[1]))
     if not interval:

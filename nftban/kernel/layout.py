@@ -1,12 +1,14 @@
 """What nftban owns in the kernel: one table, its sets, chains and rules.  The only definition of it.
 
-Takes the table's name and the scopes (named groups of TCP ports; the scope "all" has none and means every packet);
-gives the sets, chains and rules as records, the same as text for nft(8), and the set that a prefix belongs to.
+Takes the table's name, the scopes (named groups of TCP ports; the scope "all" has none and means every packet) and
+the options: scopes that are rejected instead of dropped, a log of what is stopped, devices to stop it at; gives the
+sets, chains and rules as records, the same as text for nft(8), and the set that a prefix belongs to.
 Guarantees: the base chain stands at prerouting, priority raw (-300), before connection tracking, so that a ban also
 stops established connections; allow sets come first and accept, then the bans for all ports, then one jump per scope
-with ports.  Single addresses, IPv4 /24 and IPv6 /64 live in hash sets (the latter two through a masked look-up),
-every other length in interval sets: adding to a hash set costs microseconds at any size, to an interval set it costs
-time proportional to its size.
+with ports.  With devices the same rules also stand at their ingress hook, where a flood costs less; the chain at
+prerouting stays, for what comes in elsewhere.  Single addresses, IPv4 /24 and IPv6 /64 live in hash sets (the latter
+two through a masked look-up), every other length in interval sets: adding to a hash set costs microseconds at any
+size, to an interval set it costs time proportional to its size.
 Does not: talk to the kernel, know bans.
 Source: nft(8); linux/netfilter/nf_tables.h.
 """
@@ -14,9 +16,9 @@ Source: nft(8); linux/netfilter/nf_tables.h.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
 from functools import cached_property
 
 from nftban.errors import UsageError
@@ -26,6 +28,12 @@ from nftban.records import Element
 ALL = "all"
 BASE_CHAIN = "prerouting"
 PRIORITY_RAW = -300
+INGRESS_CHAIN = "ingress"
+PRIORITY_INGRESS = -500
+# Where a scope's banned packets go if they are logged, or answered.
+DROPPED_CHAIN, REJECTED_CHAIN, LOGGED_CHAIN = "dropped", "rejected", "logged"
+# nft's default: this many packets may exceed the rate at once.
+LOG_BURST = 5
 GC_INTERVAL_MS = 60_000
 
 # The most elements of a hash set.  The kernel takes it modulo 65536 as a hint for the first hash table: the largest
@@ -37,6 +45,9 @@ HASH_SIZE = 16 * 65536 + 1023
 NETWORK_LENGTH = {4: 24, 6: 64}
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+# What a string of nft(8) holds without being read as something else (no quote, no variable, no pattern).
+LOG_PREFIX = r"[A-Za-z0-9 ._:=/+-]{1,64}"
+DEVICE = r"[A-Za-z0-9._@-]{1,15}"
 
 
 class Kind(StrEnum):
@@ -95,14 +106,29 @@ class SetSpec:
         return prefix.widened(NETWORK_LENGTH[self.family]).first if self.kind is Kind.NETWORK else prefix.first
 
 
+class Reject(Enum):
+    """How a packet is refused with an answer; nft's words."""
+
+    TCP_RESET = "meta l4proto tcp reject with tcp reset"
+    ADMIN_PROHIBITED = "reject with icmpx admin-prohibited"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The kernel logs packets with `prefix`, at most `rate` a minute (and LOG_BURST at once)."""
+
+    prefix: str
+    rate: int = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: in `chain`, a packet whose address (or TCP port) is in `match` is accepted or dropped, or goes on
-    in the chain named by `verdict`."""
+    """One rule: in `chain`, a packet whose address (or TCP port) is in `match` (None: every packet) is accepted,
+    dropped, rejected or logged, or goes on in the chain named by `verdict`."""
 
     chain: str
-    match: SetSpec
-    verdict: str
+    match: SetSpec | None
+    verdict: str | Reject | Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +167,19 @@ _ALLOW_SETS = tuple(SetSpec(f"allow{family}", Kind.ALLOW, family, "") for family
 class Layout:
     """The table `inet <table>` with these scopes; "all" is put first where it is missing.
 
-    Raises UsageError for a name that nft(8) would not read or a port that does not exist.
+    reject: the scopes whose banned clients get an answer (a TCP reset, or an ICMP "administratively prohibited");
+    log: how what is stopped is logged, None: not at all; ingress: devices at whose ingress hook it is stopped too.
+    Raises UsageError for a name that nft(8) would not read, a port or a scope that does not exist.
     """
 
     table: str = "nftban"
     scopes: tuple[Scope, ...] = field(default_factory=tuple)
+    reject: tuple[str, ...] = ()
+    log: Log | None = None
+    ingress: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ingress", tuple(sorted(set(self.ingress))))
         names = [scope.name for scope in self.scopes]
         if ALL not in names:
             object.__setattr__(self, "scopes", (Scope(ALL), *self.scopes))
@@ -165,6 +197,23 @@ class Layout:
             for port in scope.ports:
                 if not 0 < port < 65536:
                     raise UsageError(f"scope {scope.name!r}: there is no TCP port {port}", "ports go from 1 to 65535")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        for name in self.reject:
+            if name not in (scope.name for scope in self.scopes):
+                raise UsageError(f"no scope {name!r} that could be rejected", "name one of [scopes], or all")
+        for device in self.ingress:
+            if not re.fullmatch(DEVICE, device, re.ASCII):
+                raise UsageError(f"{device!r} cannot name a network device")
+        if self.log and not (re.fullmatch(LOG_PREFIX, self.log.prefix, re.ASCII) and self.log.rate > 0):
+            raise UsageError(
+                "a log prefix has at most 64 letters, digits, spaces and . _ : = / + -, and a rate above 0"
+            )
+
+    def on_devices(self, devices: Collection[str]) -> Layout:
+        """The same without the ingress devices that are not among these."""
+        return replace(self, ingress=tuple(d for d in self.ingress if d in devices))
 
     @cached_property
     def sets(self) -> tuple[SetSpec, ...]:
@@ -178,18 +227,47 @@ class Layout:
         return {s.name: s for s in self.sets if s.kind is not Kind.PORTS}
 
     @cached_property
+    def base_chains(self) -> tuple[str, ...]:
+        """The chains that the kernel enters by a hook."""
+        return (BASE_CHAIN, INGRESS_CHAIN) if self.ingress else (BASE_CHAIN,)
+
+    @cached_property
     def chains(self) -> tuple[str, ...]:
-        """The base chain, then a regular chain per scope with ports."""
-        return (BASE_CHAIN, *(scope.chain for scope in self.scopes if scope.ports))
+        """The base chains, then those that rules jump to."""
+        names = [*self.base_chains, *(scope.chain for scope in self.scopes if scope.ports)]
+        for rule in self._outcome_rules:
+            if rule.chain not in names:
+                names.append(rule.chain)
+        return tuple(names)
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule in order: allow list, bans for all ports, bans per scope; rules for list feeds go last."""
-        rules = [Rule(BASE_CHAIN, allow, "accept") for allow in _ALLOW_SETS]
+        base = [Rule(BASE_CHAIN, allow, "accept") for allow in _ALLOW_SETS]
+        rules: list[Rule] = []
         for scope in sorted(self.scopes, key=lambda scope: bool(scope.ports)):
             if scope.ports:
-                rules.append(Rule(BASE_CHAIN, scope.port_set, scope.chain))
-            rules += [Rule(scope.chain, bans, "drop") for bans in scope.sets]
+                base.append(Rule(BASE_CHAIN, scope.port_set, scope.chain))
+            bans = [Rule(scope.chain, bans, self._outcome(scope)) for bans in scope.sets]
+            (rules if scope.ports else base).extend(bans)
+        again = [replace(rule, chain=chain) for chain in self.base_chains[1:] for rule in base]
+        return (*base, *again, *rules, *self._outcome_rules)
+
+    def _outcome(self, scope: Scope) -> str:
+        """The verdict on a packet that a ban of this scope covers."""
+        if scope.name in self.reject:
+            return REJECTED_CHAIN
+        return DROPPED_CHAIN if self.log else "drop"
+
+    @cached_property
+    def _outcome_rules(self) -> tuple[Rule, ...]:
+        outcomes = {self._outcome(scope) for scope in self.scopes}
+        first = [Rule(LOGGED_CHAIN, None, self.log)] if self.log else []
+        rules = list(first)
+        answers: dict[str, tuple[str | Reject, ...]] = {DROPPED_CHAIN: ("drop",), REJECTED_CHAIN: tuple(Reject)}
+        for chain, verdicts in answers.items():
+            if chain in outcomes:
+                rules += [Rule(chain, None, v) for v in ((LOGGED_CHAIN, *verdicts) if first else verdicts)]
         return tuple(rules)
 
     @cached_property
@@ -258,9 +336,29 @@ def _set_text(spec: SetSpec) -> str:
     return f"\tset {spec.name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
 
 
+def _hook_text(layout: Layout, chain: str) -> str:
+    if chain not in layout.base_chains:
+        return ""
+    hook = "prerouting priority raw"
+    if chain == INGRESS_CHAIN:
+        devices = ", ".join(f'"{device}"' for device in layout.ingress)
+        hook = f"ingress devices = {{ {devices} }} priority {PRIORITY_INGRESS}"
+    return f"\t\ttype filter hook {hook}; policy accept;\n"
+
+
+def _verdict_text(verdict: str | Reject | Log) -> str:
+    if isinstance(verdict, Reject):
+        return verdict.value
+    if isinstance(verdict, Log):
+        return f'limit rate {verdict.rate}/minute burst {LOG_BURST} packets log prefix "{verdict.prefix}"'
+    return verdict if verdict in ("accept", "drop") else f"jump {verdict}"
+
+
 def _rule_text(rule: Rule) -> str:
     spec = rule.match
-    verdict = rule.verdict if rule.verdict in ("accept", "drop") else f"jump {rule.verdict}"
+    verdict = _verdict_text(rule.verdict)
+    if spec is None:
+        return verdict
     if spec.kind is Kind.PORTS:
         return f"tcp dport @{spec.name} {verdict}"
     source = "ip saddr" if spec.family == 4 else "ip6 saddr"
@@ -280,8 +378,7 @@ def ruleset_text(layout: Layout) -> str:
     table = f"inet {layout.table}"
     text = _HEADER.format(table=layout.table) + f"table {table} {{\n"
     text += "\n".join(_set_text(s) for s in layout.sets) + "\n"
-    text += f"\tchain {BASE_CHAIN} {{\n\t\ttype filter hook prerouting priority raw; policy accept;\n\t}}\n"
-    text += "".join(f"\n\tchain {chain} {{\n\t}}\n" for chain in layout.chains[1:]) + "}\n\n"
+    text += "\n".join(f"\tchain {chain} {{\n{_hook_text(layout, chain)}\t}}\n" for chain in layout.chains) + "}\n\n"
     text += "".join(f"flush chain {table} {chain}\n" for chain in layout.chains)
     for scope in layout.scopes:
         if scope.ports:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nftban.errors import KernelError
-from nftban.kernel import Found
+from nftban.kernel import Found, plan
 from nftban.kernel.layout import Layout, SetSpec
 from nftban.prefixes import Prefix
 from nftban.records import Delta, Element, Refused
@@ -29,9 +29,10 @@ class MemoryKernel:
         self._clock = clock
         self._sets: dict[str, list[Element]] | None = None
 
-    def create(self) -> None:
+    def create(self) -> list[str]:
         if self._sets is None:
             self._sets = {name: [] for name in self._layout.address_sets}
+        return []
 
     def drift(self) -> list[str]:
         return [f"there is no table inet {self._layout.table}"] if self._sets is None else []
@@ -55,9 +56,23 @@ class MemoryKernel:
                 del elements[i]
         return [refused for element in standing for refused in self._add(self._sets[element.set], element)]
 
-    def present(self, now: float) -> list[Element]:
+    def present(self, now: float, sets: Collection[str] | None = None) -> list[Element]:
         self._expire(now)
-        return sorted(e for held in (self._sets or {}).values() for e in held)
+        held = (self._sets or {}).items()
+        return sorted((e for name, several in held if sets is None or name in sets for e in several), key=plan.PLACE)
+
+    def compare(
+        self,
+        desired: Iterable[Element],
+        now: float,
+        lingering: Mapping[str, int] | None = None,  # noqa: ARG002 - what timed out is gone here at once
+    ) -> Delta:
+        return plan.difference(desired, self.present(now), now)
+
+    def counts(self) -> dict[str, int | None]:
+        self._expire(self._clock())
+        held = self._sets or {}
+        return {name: len(held.get(name, ())) for name in self._layout.address_sets}
 
     def find(self, prefix: Prefix, now: float) -> list[Found]:
         self._expire(now)

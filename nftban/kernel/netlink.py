@@ -3,42 +3,40 @@
 Takes and gives what nftban.kernel.Kernel says.
 Guarantees: the table is made in one transaction, so there is never half of it; a delta is one transaction too (up
 to STEPS elements of hash sets, any number in interval sets), so that a packet sees the sets before it or after it;
-an element that the kernel refuses is named and left out, and the rest is sent again.  A refresh deletes and adds in
-one transaction, because kernels before 6.12 ignore a new timeout for an element that is there.
-Does not: serve several threads, remember anything: what it says it has just read from the kernel.
-Limits: a full dump takes longer than its size suggests (a hash set: 0.2 s for 100,000 elements, 30 s for a million).
+an element that the kernel refuses is named and left out, and the rest is sent again.  A full hash set is enlarged.
+A refresh changes the element in place where this kernel can (trial.py finds out), else it deletes and adds in one
+transaction.
+Does not: serve several threads, remember elements: what it says it has just read from the kernel.
+Limits: a full dump takes longer than its size suggests (a hash set: 0.4 s for 100,000 elements, 30 s for a million).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+import time
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 
 from nftban.errors import KernelError
-from nftban.kernel import Found, codec, objects
-from nftban.kernel.codec import NFT_MSG_DELSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, NLM_F_CREATE, Request
+from nftban.kernel import Found, codec, transactions
+from nftban.kernel.codec import (
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_DESTROYSETELEM,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_NEWSETELEM,
+    NLM_F_CREATE,
+    OneElement,
+    Request,
+)
+from nftban.kernel.compare import Comparison
 from nftban.kernel.layout import Layout, SetSpec
-from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, kernel_error
+from nftban.kernel.table import Table
+from nftban.kernel.transactions import STEP_BYTES, STEPS, Batch, timeout_ms
+from nftban.kernel.trial import updates_in_place
+from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, Refusal, kernel_error
 from nftban.prefixes import Prefix
 from nftban.records import Delta, Element, Refused
-
-# Elements of hash sets in one transaction: more hold the kernel's commit lock for a noticeable time.  Interval sets
-# want the contrary: each transaction costs them time proportional to their size.
-STEPS = 10_000
-# The most bytes a change of one element takes: deleted and added, IPv6, a range, each in a message of its own.
-STEP_BYTES = 400
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """One element to be deleted (NFT_MSG_DELSETELEM) or added (NFT_MSG_NEWSETELEM)."""
-
-    verb: int
-    element: Element
 
 
 class NetlinkKernel:
@@ -47,6 +45,11 @@ class NetlinkKernel:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._socket = NetfilterSocket()
+        self._table = Table(layout, self._socket, self._entries)
+        # Which message deletes, and whether a refresh may do without it: what this kernel can is seen on the way.
+        self._deletion = NFT_MSG_DESTROYSETELEM
+        self._updates: bool | None = None
+        self._templates: dict[tuple[str, int, bool], OneElement] = {}
 
     def close(self) -> None:
         self._socket.close()
@@ -59,26 +62,35 @@ class NetlinkKernel:
     ) -> None:
         self.close()
 
-    def create(self) -> None:
-        for refusal in self._socket.transact(objects.create_requests(self._layout)):
-            raise kernel_error(refusal.errno, refusal.words)
+    @property
+    def port(self) -> int:
+        """The netlink port that changes by this object come from; another one after a listing failed."""
+        return self._socket.port
+
+    def create(self) -> list[str]:
+        return self._table.create()
 
     def remove(self) -> None:
-        for refusal in self._socket.transact([objects.remove_request(self._layout)]):
-            if refusal.errno != errno.ENOENT:
-                raise kernel_error(refusal.errno, refusal.words)
+        self._table.remove()
 
     def drift(self) -> list[str]:
-        port_sets = [scope.port_set for scope in self._layout.scopes if scope.ports]
-        ports = {spec.name: {entry.first for entry in self._entries(spec)} for spec in port_sets}
-        listings = map(self._socket.dump, objects.list_requests(self._layout))
-        return objects.differences(self._layout, ports, *listings)
+        return self._table.drift()
 
-    def present(self, now: float) -> list[Element]:
-        elements = [
-            _element(spec, entry, now) for spec in self._layout.address_sets.values() for entry in self._entries(spec)
-        ]
-        return sorted(elements)
+    def present(self, now: float, sets: Collection[str] | None = None) -> list[Element]:
+        start = time.monotonic()
+        found: list[Element] = []
+        for name, spec in sorted(self._layout.address_sets.items()):
+            if sets is None or name in sets:
+                entries = self._entries(spec)
+                moment = now + time.monotonic() - start
+                found += [_element(spec, entry, moment) for entry in entries]
+        return found
+
+    def compare(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int] | None = None) -> Delta:
+        return Comparison(self._socket, self._layout, self.present).delta(desired, now, lingering or {})
+
+    def counts(self) -> dict[str, int | None]:
+        return Comparison(self._socket, self._layout, self.present).counts()
 
     def find(self, prefix: Prefix, now: float) -> list[Found]:
         specs = [spec for spec in self._layout.address_sets.values() if spec.may_cover(prefix)]
@@ -92,84 +104,123 @@ class NetlinkKernel:
         return found
 
     def apply(self, delta: Delta, now: float) -> list[Refused]:
+        if len(delta.add) + len(delta.delete) + len(delta.refresh) == 1 and self._applied_one(delta, now):
+            return []
+        try:
+            steps = transactions.steps(delta, self._layout.address_sets, now, bool(delta.refresh) and self._in_place)
+        except KeyError as e:
+            raise KernelError(errno.ENOENT, f"the layout has no set {e.args[0]}") from None
+        ranges = sum(len(step.elements) for step in steps if step.spec.interval)
+        limit = max(self._socket.room((ranges + STEPS) * STEP_BYTES) // STEP_BYTES, 1)
+        parts = transactions.transactions(steps, limit, self._deletion)
         refused: list[Refused] = []
-        for changes in self._transactions(delta, now):
-            refused += self._commit(changes, now)
+        start: float | None = None
+        for batches in parts:
+            # It may take seconds, and an element's timeout counts from when it is sent.
+            moment = time.monotonic()
+            start = moment if start is None else start
+            refused += self._commit(batches, now + moment - start)
         return refused
 
-    def _transactions(self, delta: Delta, now: float) -> Iterator[list[_Change]]:
-        """The delta cut into transactions; what is done to one element stays in one of them."""
-        sets = self._layout.address_sets
-        steps: list[tuple[Element, bool, bool]] = [(e, True, False) for e in delta.delete]
-        steps += [(e, True, _stands(e, now)) for e in delta.refresh]
-        steps += [(e, False, True) for e in delta.add if _stands(e, now)]
-        for element, _, _ in steps:
-            if element.set not in sets:
-                raise KernelError(errno.ENOENT, f"the layout has no set {element.set}")
-        # Interval sets first, and whole: STEPS counts elements of hash sets only.
-        steps.sort(key=lambda step: (not sets[step[0].set].interval, step[0]))
-        limit = max(self._socket.datagram_limit // STEP_BYTES, 1)
-        chosen: list[tuple[Element, bool, bool]] = []
-        hashed = 0
-        for step in steps:
-            hashed += not sets[step[0].set].interval
-            if len(chosen) >= limit or hashed > STEPS:
-                yield _changes(chosen)
-                chosen, hashed = [], int(not sets[step[0].set].interval)
-            chosen.append(step)
-        if chosen:
-            yield _changes(chosen)
+    def _applied_one(self, delta: Delta, now: float) -> bool:
+        """Changes one element of a hash set, which is what nearly every ban is; False: the kernel did not confirm
+        it (or it is no such change), and it is to be done in the ordinary way."""
+        kind, wait = NFT_MSG_NEWSETELEM, None
+        if delta.delete:
+            (element,), kind = delta.delete, self._deletion
+        else:
+            (element,) = delta.add or delta.refresh
+            wait = timeout_ms(element, now)
+            if (wait is not None and wait < 1) or (delta.refresh and not self._in_place):
+                return False
+        template = self._templates.get((element.set, kind, wait is not None))
+        if template is None:
+            spec = self._layout.address_sets.get(element.set)
+            if spec is None or spec.interval:
+                return False
+            flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
+            template = OneElement.of(kind, flags, self._layout.table, spec.name, spec.width, wait is not None)
+            self._templates[element.set, kind, wait is not None] = template
+        return self._socket.transact_one(template, element.first, wait)
 
-    def _commit(self, changes: list[_Change], now: float) -> list[Refused]:
-        """Sends the changes until a transaction succeeds, leaving out what is refused.
+    @property
+    def _in_place(self) -> bool:
+        if self._updates is None:
+            self._updates = updates_in_place(self._socket, self._layout.table)
+        return self._updates
 
-        The first time with as many elements in a message as fit.  The kernel names refused messages, not elements,
-        but goes on to the end of a failing transaction: sent again with one element in each, it names them all.
+    def _commit(self, batches: list[Batch], now: float) -> list[Refused]:
+        """Sends the batches until a transaction succeeds, leaving out what is refused.
+
+        The kernel names refused messages, not elements, but goes on to the end of a failing transaction: a refused
+        batch is sent again with one element in each message, and then it names them all.
         """
         refused: list[Refused] = []
-        limit = codec.LIST_BYTES
-        while changes:
-            requests, spans = self._requests(changes, now, limit)
-            refusals = self._socket.transact(requests)
+        enlarged: set[str] = set()
+        while batches:
+            requests = [batch.request(self._layout.table, now) for batch in batches]
+            refusals = {refusal.index: refusal for refusal in self._socket.transact(requests)}
             if not refusals:
                 break
-            out = set()
-            for refusal in refusals:
-                span = spans[refusal.index]
-                if changes[span.start].verb == NFT_MSG_NEWSETELEM and refusal.errno == errno.ENOENT:
-                    raise kernel_error(errno.ENOENT, f"set {changes[span.start].element.set}")
-                if len(span) == 1:
-                    out.add(span.start)
-                    refused += _refusal(changes[span.start], refusal.errno, refusal.words)
-            limit = 0
-            changes = [change for i, change in enumerate(changes) if i not in out]
+            again: list[Batch] = []
+            for i, batch in enumerate(batches):
+                kept, out = self._answered(batch, refusals.get(i), enlarged)
+                again += kept
+                refused += out
+            batches = again
         return refused
 
-    def _requests(self, changes: list[_Change], now: float, limit: int) -> tuple[list[Request], list[range]]:
-        """The messages for the changes, and for each the indices of the changes it holds."""
-        requests: list[Request] = []
-        spans: list[range] = []
-        place = 0
-        for (verb, name), group in groupby(changes, key=lambda change: (change.verb, change.element.set)):
-            spec = self._layout.address_sets[name]
-            flags = NLM_F_CREATE if verb == NFT_MSG_NEWSETELEM else 0
-            encoded = (codec.element_bytes(c.element, spec.width, spec.interval, _timeout_ms(c, now)) for c in group)
-            for request, count in codec.element_requests(verb, flags, self._layout.table, name, encoded, limit):
-                requests.append(request)
-                spans.append(range(place, place + count))
-                place += count
-        return requests, spans
+    def _answered(self, batch: Batch, refusal: Refusal | None, enlarged: set[str]) -> tuple[list[Batch], list[Refused]]:
+        """What of the batch is sent again, and what is refused for good; enlarged: sets for which that was tried."""
+        if refusal is None:
+            return [batch], []
+        adding, code, words = batch.kind == NFT_MSG_NEWSETELEM, refusal.errno, refusal.words
+        if batch.kind == NFT_MSG_DESTROYSETELEM and code == errno.EINVAL:
+            # A kernel that does not know the message.
+            self._deletion = NFT_MSG_DELSETELEM
+            return [Batch(NFT_MSG_DELSETELEM, batch.spec, batch.elements)], []
+        if adding and code == errno.ENOENT:
+            raise kernel_error(code, f"set {batch.spec.name}")
+        if code == errno.ENFILE:
+            words = f"set {batch.spec.name} is full"
+            if batch.spec.name not in enlarged:
+                enlarged.add(batch.spec.name)
+                self._enlarge(batch.spec)
+                return [batch], []
+        if len(batch.elements) > 1:
+            return batch.singly(), []
+        if not adding and code == errno.ENOENT:
+            # It was to be deleted and is not there.
+            return [], []
+        return [], [Refused(batch.elements[0], code, words or os.strerror(code))]
 
-    def _entries(self, spec: SetSpec) -> list[codec.Entry]:
-        """A dump of the set.
+    def _enlarge(self, spec: SetSpec) -> None:
+        """Makes room for twice as many elements and a transaction's worth; a kernel that cannot leaves it as it is.
+
+        In a transaction of its own: a new size holds for the following ones.
+        """
+        (payloads,) = self._socket.look_up([codec.set_request(self._layout.table, spec.name)])
+        size = codec.set_size(payloads[0]) if payloads else None
+        if size is not None:
+            self._socket.transact([codec.resize_request(payloads[0], 2 * size + STEPS)])
+
+    def _entries(self, spec: SetSpec, interval: bool | None = None) -> list[codec.Entry]:
+        """A dump of the set; interval: whether it is an interval set, where it is not what the layout says.
 
         The kernel goes on with a dump at the position it had come to.  If it has meanwhile enlarged the hash table,
         which it does a moment after many elements were added and without a sign of it, the elements stand elsewhere:
         some are listed twice, and as many not at all.  So what has doubles is asked for again.
         """
+        interval = spec.interval if interval is None else interval
         for _ in range(ATTEMPTS):
             payloads = self._socket.dump(codec.dump_request(self._layout.table, spec.name))
-            entries = codec.entries(payloads, spec.width, spec.interval)
+            if len(payloads) > 1:
+                from nftban.kernel import bulk
+
+                elements = b"".join(map(codec.list_elements, payloads))
+                entries = bulk.entries(elements, spec.width, interval)
+            else:
+                entries = codec.entries(payloads, spec.width, interval)
             if len({entry.first for entry in entries}) == len(entries):
                 return entries
         raise kernel_error(errno.EINTR, f"set {spec.name} kept growing while it was listed")
@@ -199,30 +250,6 @@ class NetlinkKernel:
         element = codec.list_element(key, spec.width, flags)
         request, _ = next(codec.element_requests(NFT_MSG_GETSETELEM, 0, self._layout.table, spec.name, [element]))
         return request
-
-
-def _stands(element: Element, now: float) -> bool:
-    return element.until is None or element.until > now
-
-
-def _timeout_ms(change: _Change, now: float) -> int | None:
-    if change.verb == NFT_MSG_DELSETELEM or change.element.until is None:
-        return None
-    return round((change.element.until - now) * 1000)
-
-
-def _changes(steps: Iterable[tuple[Element, bool, bool]]) -> list[_Change]:
-    """Deletions first, so that a range is gone before its successor comes."""
-    steps = list(steps)
-    changes = [_Change(NFT_MSG_DELSETELEM, element) for element, delete, _ in steps if delete]
-    return changes + [_Change(NFT_MSG_NEWSETELEM, element) for element, _, add in steps if add]
-
-
-def _refusal(change: _Change, code: int, words: str) -> list[Refused]:
-    """Nothing where an element was to be deleted that is not there."""
-    if change.verb == NFT_MSG_DELSETELEM and code == errno.ENOENT:
-        return []
-    return [Refused(change.element, code, words or os.strerror(code))]
 
 
 def _element(spec: SetSpec, entry: codec.Entry, now: float) -> Element:

@@ -16,13 +16,14 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from nftban.errors import KernelError, PermissionNeededError
 from nftban.kernel import codec
-from nftban.kernel.codec import Ack, BadMessageError, Message, Request
+from nftban.kernel.codec import Ack, BadMessageError, Message, OneElement, Request
 
 NETLINK_NETFILTER = 12
 SOL_NETLINK = 270
@@ -31,9 +32,15 @@ NETLINK_EXT_ACK = 11
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 16 << 20
+# The kernel doubles what it is given and has an int for it.
+LARGEST_BUFFER = (1 << 30) - 1
+# More than a message about one element can have: its comment may take 256 bytes.
+ELEMENT_BYTES = 4096
 DATAGRAM_BYTES = 1 << 16
 TIMEOUT = 5
 ATTEMPTS = 5
+# What the kernel says where a reply does not fit into our receive buffer.
+FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 _TIMEVAL = struct.Struct("@ll")
 
@@ -58,6 +65,7 @@ def kernel_error(code: int, words: str = "") -> KernelError | PermissionNeededEr
         errno.ENOENT: "the table or a set is missing; the daemon makes it, or: nftban ruleset --install",
         errno.EEXIST: "something of that name but another shape is there; "
         "delete the table (nft delete table inet ...) and start the daemon, which puts every ban back",
+        errno.EBUSY: "a rule still uses it, or another program changes the ruleset at this moment; try again",
         errno.EPROTONOSUPPORT: "this kernel has no nf_tables (CONFIG_NF_TABLES)",
         errno.EOPNOTSUPP: "this kernel lacks a part of nf_tables (CONFIG_NF_TABLES_INET)",
     }.get(code, "try again; if it stays, look at the kernel's log")
@@ -70,6 +78,7 @@ class NetfilterSocket:
 
     def __init__(self) -> None:
         self._sequence = 0
+        self._answer = memoryview(bytearray(ELEMENT_BYTES))
         self._socket = self._opened()
 
     def close(self) -> None:
@@ -84,8 +93,17 @@ class NetfilterSocket:
         self.close()
 
     @property
-    def datagram_limit(self) -> int:
-        """The most bytes that one transaction may have."""
+    def port(self) -> int:
+        """The netlink port that our messages come from (nlmsg_pid)."""
+        return int(self._socket.getsockname()[0])
+
+    def room(self, size: int) -> int:
+        """The most bytes that one transaction may have: `size` where the kernel lets us, but never less than now."""
+        limit = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        if size <= limit:
+            return limit
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, min(size, LARGEST_BUFFER))
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
     @staticmethod
@@ -128,27 +146,84 @@ class NetfilterSocket:
                 return refusals
         raise kernel_error(errno.ENOBUFS, "no reply to a transaction")
 
+    def transact_one(self, made: OneElement, key: int, timeout_ms: int | None) -> bool:
+        """Sends a transaction on one element; False unless the kernel plainly said that it is in effect.
+
+        False also where that answer got lost: send it again with transact().
+        """
+        number = self._numbers(3)
+        self._send(made.datagram(number, key, timeout_ms))
+        try:
+            size, sender = self._socket.recvfrom_into(self._answer, 0, socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        return sender[0] == 0 and codec.is_success(self._answer[:size], number + 1)
+
+    def element_answers(self, request: Request, most: int) -> tuple[list[bytes], int]:
+        """Asks for up to `most` elements of a set: the kernel's answers, a message for each element in the order asked
+        for, and the errno at which it stopped; 0 where it gave all of them or our receive buffer was full.
+        """
+        number = self._numbers(1)
+        self._send(codec.message(request, number))
+        ours = number.to_bytes(4, sys.byteorder)
+        answers: list[bytes] = []
+        receive = self._socket.recvfrom
+        while len(answers) < most:
+            try:
+                datagram, sender = receive(ELEMENT_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno == errno.ENOBUFS:
+                    continue
+                raise kernel_error(e.errno or errno.EIO) from e
+            # The number stands at byte 8 of the netlink header.
+            if sender[0] == 0 and datagram[8:12] == ours:
+                answers.append(datagram)
+        # An error is the last that the kernel says.
+        for reply in self._heard(answers[-1]) if answers else ():
+            if reply.type == codec.NLMSG_ERROR:
+                ack = codec.acknowledgement(reply)
+                if ack.errno not in (errno.ENOENT, *FULL):
+                    raise kernel_error(ack.errno, ack.words)
+                return answers[:-1], ack.errno if ack.errno == errno.ENOENT else 0
+        return answers, 0
+
     def look_up(self, requests: Sequence[Request]) -> list[list[bytes]]:
-        """Sends look-ups; for each the payloads of the reply, none where the kernel says ENOENT."""
-        for _ in range(ATTEMPTS):
-            first = self._numbers(len(requests))
-            asked = [Request(r.type, r.flags | codec.NLM_F_ACK, r.payload) for r in requests]
+        """Sends look-ups; for each the payloads of the reply, none where the kernel says ENOENT.
+
+        Those to which no reply came, because our receive buffer was full, are sent again.
+        """
+        found: list[list[bytes]] = [[] for _ in requests]
+        pending = list(range(len(requests)))
+        vain = 0
+        while pending:
+            first = self._numbers(len(pending))
+            asked = [
+                Request(requests[i].type, requests[i].flags | codec.NLM_F_ACK, requests[i].payload) for i in pending
+            ]
             self._send(b"".join(codec.message(r, first + i) for i, r in enumerate(asked)))
-            found: list[list[bytes]] = [[] for _ in requests]
-            answered = set()
+            payloads: list[list[bytes]] = [[] for _ in pending]
+            answered: set[int] = set()
             for reply in self._queued():
-                if not first <= reply.sequence < first + len(requests):
+                place = reply.sequence - first
+                if not 0 <= place < len(pending):
                     continue
                 if reply.type != codec.NLMSG_ERROR:
-                    found[reply.sequence - first].append(reply.payload)
+                    payloads[place].append(reply.payload)
                     continue
                 ack = codec.acknowledgement(reply)
-                if ack.errno not in (0, errno.ENOENT):
+                if ack.errno in (0, errno.ENOENT):
+                    answered.add(place)
+                elif ack.errno not in FULL:
                     raise kernel_error(ack.errno, ack.words)
-                answered.add(reply.sequence)
-            if len(answered) == len(requests):
-                return found
-        raise kernel_error(errno.ENOBUFS, "no reply to a look-up")
+            for place in answered:
+                found[pending[place]] = payloads[place]
+            vain = 0 if answered else vain + 1
+            if vain == ATTEMPTS:
+                raise kernel_error(errno.ENOBUFS, "no reply to a look-up")
+            pending = [i for place, i in enumerate(pending) if place not in answered]
+        return found
 
     def dump(self, request: Request) -> list[bytes]:
         """The payloads of a listing, none where the kernel says ENOENT."""

@@ -33,7 +33,7 @@ def status(result: Json, now: float, running: bool) -> Group:
         if rows:
             parts += [heading(title), indented(table(rows, now))]
     parts += _dns(result["dns"])
-    parts += _kernel(result["kernel"])
+    parts += [*_kernel(result["kernel"]), *_healing(result.get("healing"), now)]
     if result.get("jobs"):
         parts += [heading("Jobs"), indented(_jobs(result["jobs"], now))]
     if result["events"]:
@@ -112,6 +112,19 @@ def _kernel(kernel: Json) -> list[RenderableType]:
     drift = [indented(Text(shown(words), style="red")) for words in kernel.get("drift") or ()]
     held = ", ".join(f"{shown(name)} {number(n)}" for name, n in kernel["elements"].items() if n)
     return [line, *drift, indented(Text(held or "no entries"))]
+
+
+def _healing(healing: Json | None, now: float) -> list[RenderableType]:
+    """What others did to the table; nothing where they did nothing."""
+    if not healing or not healing["drift_found"]:
+        return []
+    kinds = ", ".join(f"{shown(kind)} {number(n)}" for kind, n in healing["by_kind"].items())
+    found, mended = counted(healing["drift_found"], "time"), number(healing["drift_healed"])
+    words = f"changed by others {found}, mended {mended}, last {ago(healing['last'], now)} ({kinds})"
+    lines = [indented(Text(words, style="yellow"))]
+    if healing["resting"]:
+        lines.append(indented(Text("changed again and again: mended every minute only", style="bold red")))
+    return [*lines]
 
 
 def _jobs(jobs: list[Json], now: float) -> RenderableType:

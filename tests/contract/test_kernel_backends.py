@@ -193,3 +193,45 @@ def test_reconciling_is_idempotent(kernel: Kernel) -> None:
         assert kernel.apply(difference(elements, kernel.present(now), now), now) == []
         assert kernel.present(now) == elements
         assert not difference(elements, kernel.present(time.time()), time.time())
+
+
+@pytest.mark.parametrize("count", [3, 600, 1500])
+def test_comparing_is_the_difference(kernel: Kernel, count: int) -> None:
+    now = time.time()
+    steps = {"ban4_all": 1, "ban6net64_smtp": 1 << 64, "ban4range_smtp": 1 << 8, "ban6range_all": 1 << 70}
+    wanted = [
+        Element(name, i * step, i * step + (step >> 1 if "range" in name else 0), now + 900)
+        for name, step in sorted(steps.items())
+        for i in range(1, count + 1)
+    ]
+    assert kernel.compare(wanted, now) == Delta(add=tuple(wanted))
+    assert kernel.apply(kernel.compare(wanted, now), now) == []
+    assert not kernel.compare(wanted, now)
+    assert [e.set for e in kernel.present(now, ["ban4range_smtp", "allow4"])] == ["ban4range_smtp"] * count
+    strange = Element("ban4_all", 1 << 31, 1 << 31, now + 900)
+    late = Element(wanted[0].set, wanted[0].first, wanted[0].last, now + 5000)
+    assert kernel.apply(Delta(add=(strange,), delete=tuple(wanted[1::5]), refresh=(late,)), now) == []
+    delta = kernel.compare(wanted, now)
+    assert sorted(delta.add) == wanted[1::5]
+    assert (delta.delete, delta.refresh) == ((strange,), (wanted[0],))
+    assert kernel.apply(delta, now) == []
+    assert kernel.present(now) == wanted
+    # What is over is not wanted, and nothing of it is left.
+    over = [Element(e.set, e.first, e.last, now - 1) for e in wanted]
+    assert kernel.compare(over, now).delete == tuple(wanted)
+
+
+def test_comparing_where_there_is_no_table(empty: Kernel) -> None:
+    now = time.time()
+    assert empty.compare(placed(until=now + 100), now) == Delta(add=placed())
+    assert empty.compare([], now) == Delta()
+    assert empty.present(now, ["ban4_all"]) == []
+
+
+def test_counts_tell_how_many_each_set_holds(kernel: Kernel) -> None:
+    """Where the kernel tells numbers at all; None elsewhere."""
+    assert set(kernel.counts().values()) <= {0, None}
+    now = time.time()
+    kernel.apply(Delta(add=placed(("192.0.2.1", "192.0.2.2", "198.51.100.0/24"), until=now + 60)), now)
+    held = {name: count for name, count in kernel.counts().items() if count}
+    assert held in ({"ban4_all": 2, "ban4net24_all": 1}, {})

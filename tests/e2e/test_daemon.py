@@ -127,16 +127,11 @@ def test_the_final_prefix_is_tested(nftban: Nftban) -> None:
     assert nftban.banned("203.0.113.77")
 
 
-def test_a_flushed_ruleset_comes_back_whole_with_the_next_ban(
-    machines: Namespaces, nftban: Nftban, mail: MailLog
-) -> None:
-    for prefix in ("203.0.113.9", "2001:db8:9::/48", "198.18.0.0/24"):
-        nftban.cli("ban", prefix, "--for", "10m", check=True)
+def test_a_flushed_ruleset_comes_back_whole(machines: Namespaces, nftban: Nftban) -> None:
+    prefixes = ("203.0.113.9", "2001:db8:9::/48", "198.18.0.0/24")
+    nftban.cli("ban", *prefixes, "--for", "10m", check=True)
     machines.server.run(["nft", "flush", "ruleset"])
-    assert not nftban.banned("203.0.113.9")
-    mail.lone_dot(CLEAN, 6)
-    nftban.await_ban(CLEAN)
-    for address in ("203.0.113.9", "2001:db8:9::1", "198.18.0.200", CLEAN):
+    for address in ("203.0.113.9", "2001:db8:9::1", "198.18.0.200"):
         eventually(lambda a=address: nftban.banned(a), f"{address} is banned again")  # type: ignore[misc]
     assert nftban.json("status")["kernel"]["intact"]
 

@@ -1,7 +1,8 @@
 """Network namespaces for tests, held open by file descriptors: no name, nothing left behind.
 
 `netns` moves the test into a fresh one; `netns.another()` makes further ones, to be entered with `with`.  Both move
-the calling thread only (unshare(2), setns(2)) and its children, and put it back afterwards.
+the calling thread only (unshare(2), setns(2)) and its children, and put it back afterwards.  `client` is a second one
+on a wire to the first: device "server" there (192.0.2.1, 2001:db8::1), "client" here (.7 and .8, ::7 and ::8).
 """
 
 from __future__ import annotations
@@ -76,4 +77,24 @@ def netns() -> Iterator[NetworkNamespace]:
         pytest.skip("a network namespace needs CAP_SYS_ADMIN")
     with made:
         yield made
+    made.close()
+
+
+@pytest.fixture
+def client(netns: NetworkNamespace) -> Iterator[NetworkNamespace]:
+    """A namespace on a wire to the one in which the test runs."""
+    made = netns.another()
+    for words in (
+        f"link add server type veth peer name client netns {made.path}",
+        "addr add 192.0.2.1/24 dev server",
+        "addr add 2001:db8::1/64 dev server nodad",
+        "link set server up",
+    ):
+        subprocess.run(["ip", *words.split()], check=True)
+    with made:
+        for host in (7, 8):
+            subprocess.run(f"ip addr add 192.0.2.{host}/24 dev client".split(), check=True)
+            subprocess.run(f"ip addr add 2001:db8::{host}/64 dev client nodad".split(), check=True)
+        subprocess.run(["ip", "link", "set", "client", "up"], check=True)
+    yield made
     made.close()

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 
 from nftban.kernel import wire
 from nftban.kernel.layout import ALL, DEFAULT, Kind, Layout, Scope
-from nftban.kernel.netlink import STEPS, NetlinkKernel
+from nftban.kernel.netlink import NetlinkKernel
 from nftban.kernel.plan import desired, difference
+from nftban.kernel.transactions import STEPS
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Delta, Element, Origin
-
-SMALL_SET = "add table inet nftban { set ban4_all { type ipv4_addr; size 3; flags timeout; counter; }; }"
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -156,18 +155,6 @@ def test_refused_elements_are_named_and_the_others_land(kernel: NetlinkKernel) -
     assert kernel.present(now) == sorted([there, *good])
 
 
-def test_a_full_set_names_what_it_did_not_take(netns: object) -> None:
-    layout = Layout()
-    subprocess.run(["nft", SMALL_SET], check=True)
-    now = time.time()
-    elements = [layout.place(Prefix.parse(f"192.0.2.{i}"), ALL, now + 100) for i in range(5)]
-    with NetlinkKernel(layout) as kernel:
-        refused = kernel.apply(Delta(add=tuple(elements)), now)
-        assert [r.element for r in refused] == elements[3:]
-        assert {r.errno for r in refused} == {23}
-        assert kernel.present(now) == elements[:3]
-
-
 def test_more_than_one_transaction_and_message(kernel: NetlinkKernel) -> None:
     now = time.time()
     hashed = [Element("ban6_all", i << 64 | 1, i << 64 | 1, now + 1000) for i in range(STEPS + 5000)]
@@ -178,20 +165,6 @@ def test_more_than_one_transaction_and_message(kernel: NetlinkKernel) -> None:
     assert kernel.present(now) == sorted([*hashed, *ranges])
     assert kernel.apply(Delta(delete=(*hashed, *ranges)), now) == []
     assert kernel.present(now) == []
-
-
-def test_with_small_buffers_and_lost_replies_every_refusal_is_still_named(
-    netns: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wire, "BUFFER_BYTES", 4096)
-    layout = Layout()
-    subprocess.run(["nft", SMALL_SET], check=True)
-    now = time.time()
-    elements = [Element("ban4_all", i, i, now + 100) for i in range(300)]
-    with NetlinkKernel(layout) as kernel:
-        refused = kernel.apply(Delta(add=tuple(elements)), now)
-        assert sorted(r.element for r in refused) == elements[3:]
-        assert kernel.present(now) == elements[:3]
 
 
 def test_what_another_process_sends_is_not_heard(kernel: NetlinkKernel) -> None:

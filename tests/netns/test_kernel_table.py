@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nftban.errors import EXIT_NOT_PERMITTED, KernelError, PermissionNeededError
+from nftban.errors import EXIT_NOT_PERMITTED, PermissionNeededError
 from nftban.kernel.layout import DEFAULT, Layout, Scope, ruleset_text
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.prefixes import Prefix
@@ -121,13 +121,20 @@ def test_other_tables_are_left_alone() -> None:
     assert nft("list", "ruleset") == before
 
 
-def test_a_set_of_another_shape_is_an_error_and_leaves_no_half_table() -> None:
-    nft("add table inet nftban { set ban4_all { type ipv6_addr; }; }")
-    before = nft("list", "ruleset")
-    with NetlinkKernel(DEFAULT) as kernel, pytest.raises(KernelError) as caught:
-        kernel.create()
-    assert "delete the table" in caught.value.advice
-    assert nft("list", "ruleset") == before
+def test_a_table_that_belongs_to_a_process_is_an_error_and_is_left_alone() -> None:
+    owner = subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert owner.stdin
+    assert owner.stdout
+    with owner:
+        owner.stdin.write("add table inet nftban { flags owner; set ban4_all { type ipv6_addr; }; }\nlist ruleset\n")
+        owner.stdin.flush()
+        while "ban4_all" not in owner.stdout.readline():
+            pass
+        before = nft("list", "ruleset")
+        with NetlinkKernel(DEFAULT) as kernel, pytest.raises(PermissionNeededError):
+            kernel.create()
+        assert nft("list", "ruleset") == before
+        owner.stdin.write("quit\n")
 
 
 def test_without_cap_net_admin_every_call_says_so() -> None:

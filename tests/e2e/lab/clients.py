@@ -83,8 +83,8 @@ class Session:
         return received
 
     def quit(self) -> None:
-        """Leave politely."""
-        with contextlib.suppress(ConnectionError):
+        """Leave politely; a client banned meanwhile hears no more and gives up."""
+        with contextlib.suppress(ConnectionError, TimeoutError):
             self.send("QUIT\r\n")
             self.drain()
         self.close()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nftban.errors import UsageError
-from nftban.kernel.layout import ALL, DEFAULT, NETWORK_LENGTH, Kind, Layout, Scope, ruleset_text
+from nftban.kernel.layout import ALL, DEFAULT, NETWORK_LENGTH, Kind, Layout, Log, Reject, Scope, ruleset_text
 from nftban.prefixes import Prefix
 from nftban.records import Element
 
@@ -32,16 +33,16 @@ def test_all_is_always_there_and_first_where_it_was_not_named() -> None:
 
 def test_rules_allow_first_then_ban_all_then_scopes() -> None:
     rules = Layout(scopes=(Scope("ssh", (22,)), Scope("every"))).rules
-    base = [(rule.match.name, rule.verdict) for rule in rules if rule.chain == "prerouting"]
+    base = [(rule.match.name, rule.verdict) for rule in rules if rule.match and rule.chain == "prerouting"]
     assert [name for name, verdict in base if verdict == "accept"] == ["allow4", "allow6"] == [n for n, _ in base[:2]]
     assert base[-1] == ("ports_ssh", "scope_ssh")
     assert {verdict for _, verdict in base[2:-1]} == {"drop"}
     assert {name.partition("_")[2] for name, _ in base[2:-1]} == {"all", "every"}
-    assert {(r.match.scope, r.verdict) for r in rules if r.chain == "scope_ssh"} == {("ssh", "drop")}
+    assert {(r.match.scope, r.verdict) for r in rules if r.match and r.chain == "scope_ssh"} == {("ssh", "drop")}
 
 
 def test_every_set_is_matched_by_exactly_one_rule() -> None:
-    assert sorted(rule.match.name for rule in DEFAULT.rules) == sorted(spec.name for spec in DEFAULT.sets)
+    assert sorted(rule.match.name for rule in DEFAULT.rules if rule.match) == sorted(spec.name for spec in DEFAULT.sets)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,58 @@ def test_which_set_may_cover_what_and_with_which_key() -> None:
     assert not net24.may_cover(Prefix.parse("192.0.2.0/23"))
     assert not net24.may_cover(Prefix.parse("2001:db8::7"))
     assert net24.key(Prefix.parse("192.0.2.7")) == Prefix.parse("192.0.2.0").first
+
+
+SSH, SMTP = Scope("ssh", (22,)), Scope("smtp", (25,))
+
+
+def test_each_scope_has_its_own_outcome() -> None:
+    layout = Layout(scopes=(SSH, SMTP), reject=("smtp",), log=Log("x: "))
+    verdicts = {rule.match.scope: rule.verdict for rule in layout.rules if rule.match and rule.match.bans}
+    assert verdicts == {ALL: "dropped", "ssh": "dropped", "smtp": "rejected"}
+    outcomes = [(rule.chain, rule.verdict) for rule in layout.rules if rule.match is None]
+    assert outcomes == [
+        ("logged", Log("x: ")),
+        ("dropped", "logged"),
+        ("dropped", "drop"),
+        ("rejected", "logged"),
+        ("rejected", Reject.TCP_RESET),
+        ("rejected", Reject.ADMIN_PROHIBITED),
+    ]
+
+
+def test_no_chain_that_nothing_jumps_to() -> None:
+    assert Layout(scopes=(SSH,)).chains == ("prerouting", "scope_ssh")
+    assert Layout(reject=(ALL,)).chains == ("prerouting", "rejected")
+    assert Layout(reject=(ALL,), log=Log("x")).chains == ("prerouting", "logged", "rejected")
+
+
+def test_at_ingress_stand_the_same_rules_as_at_prerouting() -> None:
+    layout = Layout(scopes=(SSH,), ingress=("eth1", "eth0", "eth1"))
+    assert layout.ingress == ("eth0", "eth1")
+
+    def of(chain: str) -> list[object]:
+        return [(rule.match, rule.verdict) for rule in layout.rules if rule.chain == chain]
+
+    assert of("ingress") == of("prerouting") == [(r.match, r.verdict) for r in Layout(scopes=(SSH,)).rules[:9]]
+    assert layout.on_devices(["eth1", "lo"]).ingress == ("eth1",)
+    assert layout.on_devices([]) == Layout(scopes=(SSH,))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reject": ("smtp",)},
+        {"log": Log("")},
+        {"log": Log('"; flush ruleset; "')},
+        {"log": Log("x" * 65)},
+        {"log": Log("x\n")},
+        {"log": Log("x", 0)},
+        {"ingress": ("eth0/x",)},
+        {"ingress": ("",)},
+        {"ingress": ("x" * 16,)},
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Layout(scopes=(SSH,), **options)

@@ -1,0 +1,140 @@
+"""What differs between the intent and the kernel, found without listing big sets.
+
+Takes the desired elements; gives the Delta that plan.difference() would give.  A listing takes time that grows faster
+than the set (linux/net/netfilter/nft_set_hash.c starts its walk anew for every 32 KB), so a big set is not listed:
+the kernel is asked for the elements that should be there, a thousand with one message (each answer says when the
+element ends), and for the number of elements it holds (NFTA_SET_COUNT, since Linux 6.16).  Only where the number is
+higher than what was found, so that there is something unwanted, or where much is missing, the set is listed.
+Does not see: on a kernel that does not tell the number, an unwanted element in a set of more than LISTED; elsewhere
+one that hides behind elements which have just timed out (`lingering`).  The next listing shows them.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from nftban.kernel import codec, plan
+from nftban.kernel.codec import NFT_MSG_GETSETELEM
+from nftban.kernel.layout import Layout, SetSpec
+from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, kernel_error
+from nftban.records import Delta, Element
+
+# A set of which no more is wanted is listed; that is as fast as asking for each, and shows what is unwanted.
+SMALL = 500
+# The same where the kernel does not say how many elements a set holds.
+LISTED = 20_000
+# Keys asked for at a time; each answer is a datagram in our receive buffer.
+KEYS = 1_000
+
+Listing = Callable[[float, Collection[str]], list[Element]]
+
+
+class Comparison:
+    """Compares one layout's sets; listed: the elements of some sets, as Kernel.present() gives them."""
+
+    def __init__(self, socket: NetfilterSocket, layout: Layout, listed: Listing) -> None:
+        self._socket = socket
+        self._layout = layout
+        self._listed = listed
+
+    def counts(self) -> dict[str, int | None]:
+        """How many elements each set holds: 0 where it is missing, None where the kernel does not say.
+
+        Elements that timed out count until the kernel has collected them.
+        """
+        names = list(self._layout.address_sets)
+        answers = self._socket.look_up([codec.set_request(self._layout.table, name) for name in names])
+        pairs = zip(names, answers, strict=True)
+        return {name: codec.set_count(payloads[0]) if payloads else 0 for name, payloads in pairs}
+
+    def delta(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int]) -> Delta:
+        """lingering: by set, how many elements may have timed out since the kernel last collected such."""
+        start = time.monotonic()
+        wanted: dict[str, list[Element]] = {name: [] for name in self._layout.address_sets}
+        for element in desired:
+            if element.until is None or element.until > now:
+                wanted[element.set].append(element)
+        add: list[Element] = []
+        refresh: list[Element] = []
+        doubtful = []
+        for name, count in self.counts().items():
+            spec, elements = self._layout.address_sets[name], wanted[name]
+            if _to_list(len(elements), count):
+                doubtful.append(name)
+                continue
+            missing, wrong = self._looked_up(spec, elements, now + time.monotonic() - start)
+            most = _counted(spec, elements) - len(missing) + lingering.get(name, 0)
+            if (spec.interval and missing) or (count is not None and count > most):
+                doubtful.append(name)
+            else:
+                add += missing
+                refresh += wrong
+        listed = [element for name in doubtful for element in wanted[name]]
+        now += time.monotonic() - start
+        rest = plan.difference(listed, self._listed(now, doubtful), now)
+        return Delta((*add, *rest.add), rest.delete, (*refresh, *rest.refresh))
+
+    def _looked_up(self, spec: SetSpec, elements: Sequence[Element], now: float) -> tuple[list[Element], list[Element]]:
+        """Those that are missing, and those that are there with another end; of an interval set, if anything is
+        missing, just the first, because its ranges then have to be listed anyway."""
+        from nftban.kernel import bulk
+
+        step = 2 if spec.interval else 1
+        start = time.monotonic()
+        missing: list[Element] = []
+        wrong: list[Element] = []
+        place, size = 0, KEYS // step
+        for _ in range(len(elements) * ATTEMPTS):
+            if place >= len(elements):
+                break
+            part = elements[place : place + size]
+            keys = _keys(spec, part)
+            asked = bulk.element_list(part, spec.width, spec.interval, None)
+            answers, code = self._socket.element_answers(
+                codec.list_request(NFT_MSG_GETSETELEM, 0, self._layout.table, spec.name, asked), len(keys)
+            )
+            found = bulk.read(codec.answered_elements(answers), spec.width)
+            numbers = found.numbers()
+            ends_right = not found.is_end[::step].any() and (step == 1 or found.is_end[1::2].all())
+            if numbers != keys[: len(numbers)] or not ends_right:
+                # A range that holds the key but begins elsewhere: as good as missing.
+                return [*missing, part[0]], wrong
+            wrong += found.other_ends(part, now + time.monotonic() - start, step)
+            if len(numbers) == len(keys):
+                place += len(part)
+                continue
+            place += len(numbers) // step
+            if code != errno.ENOENT:
+                # Our receive buffer was full before the kernel had said all.
+                size = max(len(numbers) // step, 1)
+                continue
+            if spec.interval:
+                return [*missing, part[0]], wrong
+            missing.append(elements[place])
+            place += 1
+        else:
+            raise kernel_error(errno.ENOBUFS, f"no room for the answers about set {spec.name}")
+        return missing, wrong
+
+
+def _to_list(wanted: int, count: int | None) -> bool:
+    if count is None:
+        return wanted <= LISTED
+    return wanted <= SMALL or count < wanted // 2
+
+
+def _keys(spec: SetSpec, elements: Sequence[Element]) -> list[int]:
+    """What the kernel answers when asked for these: the keys, in an interval set each start and the end behind it."""
+    if not spec.interval:
+        return [e.first for e in elements]
+    highest = (1 << 8 * spec.width) - 1
+    return [key for e in elements for key in (e.first, e.last + 1) if key <= highest]
+
+
+def _counted(spec: SetSpec, elements: Sequence[Element]) -> int:
+    """How many the kernel counts when it holds these: of a range up to the highest address it has no end, and half
+    a range it does not count."""
+    topmost = spec.interval and any(e.last == (1 << 8 * spec.width) - 1 for e in elements)
+    return len(elements) - topmost
