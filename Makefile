@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := groff-base iproute2 libsasl2-modules libsasl2-modules-db netbase nftables openssh-client openssh-server \
-	openssl postfix rbldnsd rsyslog sasl2-bin unbound util-linux
+PACKAGES := dbus firewalld groff-base iproute2 iptables libsasl2-modules libsasl2-modules-db netbase nftables openssh-client \
+	openssh-server openssl postfix rbldnsd rsyslog sasl2-bin ufw unbound util-linux
 
 export PYTHON
 
