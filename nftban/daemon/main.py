@@ -25,10 +25,11 @@ from nftban.control.server import serve
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
 from nftban.daemon.heal import Healing
+from nftban.daemon.house import House
 from nftban.daemon.jobs import Jobs
 from nftban.daemon.lockout import Lockout
 from nftban.daemon.logs import Logs
-from nftban.daemon.operations import House, Operations
+from nftban.daemon.operations import Operations
 from nftban.daemon.pipeline import Pipeline
 from nftban.daemon.reverify import reverify
 from nftban.errors import StoreError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nftban.daemon.assemble import JailSetup
-from nftban.daemon.operations import House
+from nftban.daemon.house import House
 from nftban.judge import ban_length, judge
 from nftban.records import Action, Answer, Ban, Event, Evidence, History, Origin, Suspect
 from nftban.store.sqlite import StoredBan

@@ -16,8 +16,9 @@ from typing import Any
 from demo.dnsbl_server import DnsblServer
 
 from nftban.daemon.assemble import checked
+from nftban.daemon.house import House
 from nftban.daemon.main import Daemon
-from nftban.daemon.operations import House, Operations
+from nftban.daemon.operations import Operations
 from nftban.daemon.pipeline import Pipeline
 from nftban.kernel import plan
 from nftban.prefixes import Prefix, PrefixSet

@@ -1,0 +1,38 @@
+"""What the daemon is made of, in one place, for those who need several parts of it.
+
+Gives `House`; without a daemon (a command that works on store and kernel itself) its `pipeline` and `status`
+are None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nftban.config.load import Loaded
+from nftban.daemon.assemble import Assembly
+from nftban.daemon.bans import Bans
+from nftban.daemon.lockout import Lockout
+from nftban.daemon.pipeline import Pipeline
+from nftban.kernel import Kernel
+from nftban.store.sqlite import Store
+from nftban.verify.verify import Verifier
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class House:
+    """Everything an operation may need.  pipeline and status are None without a daemon."""
+
+    loaded: Loaded
+    assembly: Assembly
+    store: Store
+    kernel: Kernel
+    bans: Bans
+    lockout: Lockout
+    verifier: Verifier
+    clock: Callable[[], float]
+    pipeline: Pipeline | None = None
+    status: Callable[[], Json] | None = None
