@@ -91,6 +91,13 @@ class Bans:
         finally:
             self._live[ban.prefix, ban.scope] = self._store.add_ban(ban, now)
 
+    def write_missing(self, now: float) -> int:
+        """Writes the bans that the store could not take when they were placed; returns how many; raises StoreError."""
+        missing = [s.ban for s in self._live.values() if not s.id and s.ban.holds(now)]
+        for ban in missing:
+            self._live[ban.prefix, ban.scope] = self._store.add_ban(ban, now)
+        return len(missing)
+
     def lift(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
         """Ends the ban of exactly this prefix and scope, in the kernel too; False where there is none.
 

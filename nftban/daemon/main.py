@@ -193,7 +193,8 @@ class Daemon:
         for ban in [s.ban for s in self.house.bans]:
             # Since it was made an address of ours may have come into it, or an admin logged in from there.
             if (objection := protected.objection(ban.prefix)) is not None:
-                self.house.bans.lift(ban.prefix, ban.scope, now, "protected")
+                with contextlib.suppress(StoreError):  # the kernel has let it in all the same
+                    self.house.bans.lift(ban.prefix, ban.scope, now, "protected")
                 self.report(Event(now, "lifted", f"ban lifted: {objection}", ban.prefix))
         self._healing.check(protected.allow)
 
@@ -205,6 +206,7 @@ class Daemon:
             jail.windows.prune(self._clock())
 
     async def _save(self) -> None:
+        self.house.bans.write_missing(self._clock())
         self._logs.save_cursors()
         self._store.set_state("verifier", self.house.verifier.export())
         self._store.sync()

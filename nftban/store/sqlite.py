@@ -67,8 +67,8 @@ class StoredBan:
 
     @classmethod
     def unwritten(cls, ban: Ban) -> StoredBan:
-        """A ban that is not in the store yet: its id is 0."""
-        return cls(0, _light(ban), *_points(ban), None, None)
+        """A ban that is not in the store yet: its id is 0, and it still has its evidence."""
+        return cls(0, ban, *_points(ban), None, None)
 
 
 class Store:

@@ -240,8 +240,13 @@ def test_a_full_disk_keeps_nobody_in_or_out(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             trio.lift("203.0.113.7")
         assert trio.left("203.0.113.7") == 0
+        with pytest.raises(StoreError):
+            trio.bans.write_missing(trio.now)
         disk.make_room()
-        assert trio.lift(f"198.18.0.{n}"), "though it never was in the store"
+        assert trio.bans.write_missing(trio.now) == 1, "what was not written is written when there is room"
+        assert trio.bans.write_missing(trio.now) == 0
+        assert [s.ban.reason for s in store.bans_covering(ban.prefix)] == ["x" * 1000]
+        assert trio.lift(f"198.18.0.{n}")
         trio.place("203.0.113.8")
         assert trio.lift("203.0.113.8")
         store.close()
