@@ -126,6 +126,8 @@ def test_ctrl_c_ends_quietly(config: Path, asked: threading.Event) -> None:
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell's background job, which the test run may be, ignores it, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert asked.wait(30)
     running.send_signal(signal.SIGINT)
