@@ -143,7 +143,7 @@ def python_for(user: int) -> tuple[str, str] | str:
         )
         if outcome.returncode == 0:
             return python
-        tried = outcome.stderr[-300:]
+        tried = outcome.stderr.strip().rpartition("\n")[2]
     return f"user {user} may not make namespaces, or not read this checkout: {tried}"
 
 

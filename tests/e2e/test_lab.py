@@ -84,10 +84,13 @@ def test_postfix_logs_the_misbehaving(machines: Namespaces, postfix: Postfix, so
     at = rf"\[{re.escape(source)}\]"
     behaviours: tuple[tuple[Callable[[], object], str], ...] = (
         (client.lone_dot, rf"non-SMTP command from unknown{at}: \.$"),
-        (lambda: client.empty_lines(25), rf"too many errors after CONNECT from unknown{at}"),
+        (lambda: client.empty_lines(25), rf"too many errors after (?:CONNECT|UNKNOWN) from unknown{at}"),
         (lambda: client.unknown_commands(25), rf"too many errors after UNKNOWN from unknown{at}"),
         (client.http, rf"non-SMTP command from unknown{at}: GET / HTTP/1.1"),
-        (client.tls_bytes, rf"lost connection after \w+ from unknown{at}"),
+        (
+            client.tls_bytes,
+            rf"lost connection after \w+ from unknown{at}|non-SMTP command from unknown{at}: \\026\\003",
+        ),
         (client.pipelined, rf"improper command pipelining after EHLO from unknown{at}"),
         (client.rcpt_reject, rf"NOQUEUE: reject: RCPT from unknown{at}: 554 5\.7\.1 .*Relay access denied"),
         (client.hang_up, rf"lost connection after CONNECT from unknown{at}"),
@@ -150,7 +153,7 @@ def test_sshd_guesses_and_logins(machines: Namespaces, sshd: Sshd, syslog: Syslo
     assert client.ssh_guess("admin") == 255
     syslog.auth.wait_for(rf"Failed password for invalid user admin {by}")
     client.http(22)
-    syslog.auth.wait_for(r'client sent invalid protocol identifier "GET / HTTP/1.1"')
+    syslog.auth.wait_for(rf"banner exchange: Connection from {re.escape(source)} port \d+: invalid format")
     assert client.ssh_login() == 0
     syslog.auth.wait_for(rf"Accepted password for {USER} {by}")
     assert client.ssh(USER, None, "-i", str(sshd.user_key)).returncode == 0

@@ -51,6 +51,8 @@ def test_every_option_is_in_the_manual_and_no_other() -> None:
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
 def test_the_page_is_well_formed() -> None:
-    done = subprocess.run(["groff", "-mdoc", "-ww", "-Tascii", str(PAGE)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["groff", "-mdoc", "-ww", "-Tascii", "-P-cbou", str(PAGE)], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "NFTBAN(8)" in done.stdout

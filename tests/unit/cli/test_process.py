@@ -137,9 +137,11 @@ def test_ctrl_c_ends_quietly(config: Path, asked: threading.Event) -> None:
 
 
 _AS_ANOTHER = """
-import os, sys
+import contextlib, io, os, sys
 import nftban.cli.app, nftban.config.load, nftban.report.text
-# Only now: other users may not be able to reach the interpreter and its modules.
+# The help brings in what is imported late: other users may not be able to reach the interpreter and its modules.
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    nftban.cli.app.main([sys.argv[3], "--help"])
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

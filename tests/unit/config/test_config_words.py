@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,7 @@ def test_what_is_no_port(written: object) -> None:
         port_list(written)
 
 
+@pytest.mark.skipif(not Path("/etc/services").exists(), reason="needs /etc/services, of Debian's netbase")
 def test_services_of_this_machine_are_known_too() -> None:
     assert port_number("smtp") == 25
     assert port_number("nntp") == socket.getservbyname("nntp", "tcp")

@@ -72,6 +72,7 @@ def listening(path: Path, call: Call, group: str = "") -> Iterator[Callable[[], 
 
     try:
         if failures:
+            running.join(20)
             raise failures[0]
         yield end
     finally:
