@@ -2,7 +2,8 @@
 
 Takes the settings and the running system; gives a `Protected` as of the call.
 Guarantees: nothing is banned before the first look succeeded; what the machine showed last stays protected while a
-later look fails, and `failure` says so.  The blocking look at the system runs in a thread.
+later look fails, and `failure` says so.  The look at addresses and sessions takes milliseconds and runs in a thread;
+where nobody from a prefix is connected by SSH at this moment, that is known at once, and nobody there can be logged in.
 Does not: decide; protect/protected.py does.
 """
 
@@ -17,6 +18,7 @@ from nftban.config.schema import Settings
 from nftban.errors import TryAgainError
 from nftban.prefixes import Prefix
 from nftban.protect import host
+from nftban.protect.connections import Connections
 from nftban.protect.protected import Protected, Protection
 
 log = logging.getLogger(__name__)
@@ -24,9 +26,6 @@ log = logging.getLogger(__name__)
 ADDRESSES_MAX_AGE = 5.0
 """Seconds.  Sessions have none: one may have begun just before its address would be banned, so `current` looks at them
 for every ban; bans that wait at the same time share one look."""
-
-RECENT = 2.0
-"""Seconds in which a look is good enough to ban by at once, where `current` is asked right after."""
 
 
 class Lockout:
@@ -43,6 +42,8 @@ class Lockout:
         self._addresses_at = self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
         self._looking: asyncio.Task[object] | None = None
+        self._connections: Connections | None = None
+        self._last: Protected | None = None
         self.failure: str | None = None
 
     async def current(self, callers: Iterable[Prefix] = ()) -> Protected:
@@ -52,7 +53,7 @@ class Lockout:
         async with self._lock:
             if self._looked_at < asked:
                 began = clock()
-                addresses_too = began - self._addresses_at > ADDRESSES_MAX_AGE
+                addresses_too = began - self._addresses_at > ADDRESSES_MAX_AGE / 2
                 try:
                     await asyncio.to_thread(self._look, addresses_too)
                 except Exception as e:
@@ -69,19 +70,37 @@ class Lockout:
                     self.failure = None
                     self._looked_at = began
                     self._addresses_at = began if addresses_too else self._addresses_at
+                self._last = None
         return self._protected(callers)
 
-    def recent(self) -> Protected | None:
-        """What was protected at most RECENT seconds ago, without waiting; None where the last look is older."""
-        if asyncio.get_running_loop().time() - self._looked_at > RECENT:
+    def at_once(self, prefix: Prefix) -> Protected | None:
+        """What is protected now as far as this prefix goes, without waiting; None where `current` has to be asked:
+        somebody from there is connected by SSH and may have logged in, or the addresses were not looked at lately."""
+        if asyncio.get_running_loop().time() - self._addresses_at > ADDRESSES_MAX_AGE:
             return None
-        return self._protected(())
+        try:
+            if self._connections is None:
+                self._connections = Connections()
+            if self._connections.reach(prefix, self._settings.kernel.ssh_ports):
+                return None
+        except OSError:
+            # After a failure an answer to it might still come.
+            self.close()
+            return None
+        if self._last is None:
+            self._last = self._protected(())
+        return self._last
 
     def look_soon(self) -> None:
-        """Begins a look if the last one is older than half of RECENT: somebody may have to be banned soon."""
-        old = asyncio.get_running_loop().time() - self._looked_at > RECENT / 2
+        """Begins a look if the last one at the addresses grows old: somebody may have to be banned soon."""
+        old = asyncio.get_running_loop().time() - self._addresses_at > ADDRESSES_MAX_AGE / 2
         if old and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look_quietly())
+
+    def close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
 
     async def _look_quietly(self) -> None:
         with contextlib.suppress(TryAgainError):  # whoever is to ban looks again, and says so

@@ -159,6 +159,7 @@ class Daemon:
         with contextlib.suppress(Exception):
             await self._save()
         await self.house.verifier.close()
+        self._lockout.close()
         self._store.close()
 
     def summary(self) -> str:

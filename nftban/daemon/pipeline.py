@@ -58,9 +58,6 @@ MAX_REMEMBERED = 10_000
 KEPT_OFFENCES = 50
 """Offences stored with a ban at least, the newest; so many that re-verification can judge by them."""
 
-CONFIRM_WITHIN = 0.2
-"""Seconds after which a ban that was placed by a recent look at the machine is held against a new one."""
-
 EVIDENCE_AGE = 300.0
 UNKNOWN_AGE = 30.0
 """Seconds for which what DNS said about an address holds, and it is not asked about again; fewer where an answer was
@@ -101,8 +98,6 @@ class Pipeline:
         self._evidence: OrderedDict[Prefix, Evidence] = OrderedDict()
         self._logged: OrderedDict[Prefix, dict[tuple[str, str], float]] = OrderedDict()
         self._asked: dict[tuple[str, Prefix], asyncio.Task[None]] = {}
-        self._unconfirmed: list[Verdict] = []
-        self._confirming: asyncio.Task[None] | None = None
         self._spared: OrderedDict[tuple[str, Prefix], float] = OrderedDict()
 
     def take(self, jails: Iterable[JailSetup], line: LogLine) -> None:
@@ -129,7 +124,7 @@ class Pipeline:
 
     async def stop(self) -> None:
         """Lets the verifications under way end, which they do by their deadline: their lines are not read again."""
-        tasks = [*self._asked.values(), *([self._confirming] if self._confirming else [])]
+        tasks = list(self._asked.values())
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_WITHIN)
         for task in tasks:
@@ -188,9 +183,8 @@ class Pipeline:
         evidence = self._known(jail, suspect, now)
         verdict = self._judged(jail, suspect, evidence, now)
         if verdict.action is Action.BAN:
-            if (protected := self._lockout.recent()) is not None:
-                if self._place(jail, suspect, evidence, verdict, protected, now):
-                    self._confirm_soon(verdict)
+            if (protected := self._lockout.at_once(verdict.prefix)) is not None:
+                self._place(jail, suspect, evidence, verdict, protected, now)
                 return
             # Whether the ban may be is asked of the system, in a thread: the same one-at-a-time slot holds it.
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, None))
@@ -243,29 +237,6 @@ class Pipeline:
         if not self._bans.covers(suspect.prefix, jail.rules.scope, now):  # nobody was faster
             self._place(jail, suspect, evidence, verdict, protected, now)
 
-    def _confirm_soon(self, verdict: Verdict) -> None:
-        """Looks again after a ban that was placed by an earlier look: an admin may have logged in from there since."""
-        self._unconfirmed.append(verdict)
-        if self._confirming is None or self._confirming.done():
-            self._confirming = asyncio.create_task(self._confirm())
-
-    async def _confirm(self) -> None:
-        """One look for all bans of CONFIRM_WITHIN seconds."""
-        while self._unconfirmed:
-            await asyncio.sleep(CONFIRM_WITHIN)
-            verdicts, self._unconfirmed = self._unconfirmed, []
-            try:
-                protected = await self._lockout.current()
-                for verdict in verdicts:
-                    objection = protected.objection(verdict.prefix)
-                    now = self._clock()
-                    if objection is not None and self._bans.lift(verdict.prefix, verdict.scope, now, "protected"):
-                        self.counters["bans refused"] += 1
-                        self._report(Event(now, "lifted", f"ban lifted at once: {objection}", verdict.prefix))
-            except Exception:
-                self.counters["errors"] += 1
-                log.exception("bans could not be confirmed; the next reconcile looks again")
-
     def _place(
         self,
         jail: JailSetup,
@@ -274,13 +245,13 @@ class Pipeline:
         verdict: Verdict,
         protected: Protected,
         now: float,
-    ) -> bool:
-        """Bans, unless that would cover somebody protected; says whether it did."""
+    ) -> None:
+        """Bans, unless that would cover somebody protected."""
         objection = protected.objection(verdict.prefix)
         if objection is not None:
             self.counters["bans refused"] += 1
             self._note_spared((jail.name, suspect.prefix), f"not banned: {objection}", now)
-            return False
+            return
         ban = Ban(
             verdict.prefix,
             verdict.scope,
@@ -306,7 +277,6 @@ class Pipeline:
         self.counters["bans"] += 1
         jail.windows.forget(suspect.prefix)
         self._report(Event(now, "ban", f"{ban.prefix} banned in scope {ban.scope}: {ban.reason}", ban.prefix))
-        return True
 
     def _judged(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, now: float) -> Verdict:
         login = self._store.login(suspect.prefix)

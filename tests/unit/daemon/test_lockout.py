@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from nftban.config.schema import Settings
-from nftban.daemon.lockout import ADDRESSES_MAX_AGE, RECENT, Lockout
+from nftban.daemon.lockout import ADDRESSES_MAX_AGE, Lockout
 from nftban.errors import TryAgainError
 from nftban.prefixes import Prefix
 from tests.contract.test_kernel_backends import fresh_network
@@ -115,10 +116,10 @@ def test_who_waits_at_the_same_time_shares_a_look_and_who_comes_later_has_one_of
 def test_nothing_may_be_banned_before_the_first_look() -> None:
     async def test() -> None:
         lockout = made()
-        assert lockout.recent() is None
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None
         with no_descriptors(), pytest.raises(TryAgainError, match="own addresses cannot be read"):
             await lockout.current()
-        assert lockout.recent() is None
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None
         assert await objection(lockout, STRANGER) is None
         assert lockout.failure is None
 
@@ -146,24 +147,78 @@ def test_what_was_seen_last_stays_protected_while_looks_fail(caplog: pytest.LogC
     in_network(test)
 
 
-def test_a_recent_look_is_good_for_two_seconds() -> None:
+def test_where_nobody_is_connected_by_ssh_is_known_at_once() -> None:
     async def test() -> None:
         lockout = made()
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None, "the addresses are not known yet"
         await lockout.current()
-        assert lockout.recent() is not None
-        pass_time(RECENT + 0.1)
-        assert lockout.recent() is None
+        protected = lockout.at_once(Prefix.parse(STRANGER))
+        assert protected is not None and protected.objection(Prefix.parse(ALLOWED))
+        pass_time(ADDRESSES_MAX_AGE + 0.1)
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None
         lockout.look_soon()
         lockout.look_soon()
-        assert lockout.recent() is None, "it is on its way"
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None, "it is on its way"
         assert lockout._looking is not None
         await lockout._looking
-        recent = lockout.recent()
-        assert recent is not None and recent.objection(Prefix.parse(ALLOWED))
+        assert lockout.at_once(Prefix.parse(STRANGER)) is not None
         looks, looking = lockout.looks, lockout._looking
         assert looks == 2
         lockout.look_soon()
         assert lockout._looking is looking, "the last one is good enough"
+
+    in_network(test)
+
+
+@pytest.mark.parametrize(("family", "client"), [(4, "198.51.100.7"), (6, "2001:db8::7"), (46, "198.51.100.7")])
+def test_whoever_has_just_connected_by_ssh_has_to_be_looked_at(family: int, client: str) -> None:
+    """However short ago: it may be an admin who logs in.  46: an IPv4 client of an IPv6 socket."""
+
+    async def test() -> None:
+        ip("link", "set", "lo", "up")
+        ip("address", "add", client, "dev", "lo")
+        lockout = made()
+        await lockout.current()
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        with socket.create_server(("", 22), family=kind, dualstack_ipv6=family == 46) as sshd:
+            assert lockout.at_once(Prefix.parse(client)) is not None
+            with socket.create_connection((client, 22), source_address=(client, 0)):
+                accepted, _ = sshd.accept()
+                with accepted:
+                    assert lockout.at_once(Prefix.parse(client)) is None
+                    assert lockout.at_once(Prefix.parse(client).widened(24)) is None, "nor can its network be banned"
+                    assert lockout.at_once(Prefix.parse(STRANGER)) is not None
+            assert lockout.at_once(Prefix.parse(client)) is not None, "it has hung up"
+
+    in_network(test)
+
+
+def test_a_connection_to_another_port_holds_nobody_up() -> None:
+    async def test() -> None:
+        ip("link", "set", "lo", "up")
+        ip("address", "add", OWN, "dev", "lo")
+        lockout = made()
+        await lockout.current()
+        with (
+            socket.create_server(("", 25)) as smtpd,
+            socket.create_connection((OWN, 25), source_address=(OWN, 0)),
+        ):
+            accepted, _ = smtpd.accept()
+            with accepted:
+                assert lockout.at_once(Prefix.parse(OWN)) is not None
+
+    in_network(test)
+
+
+def test_without_an_answer_about_connections_it_has_to_be_looked_at() -> None:
+    async def test() -> None:
+        lockout = made()
+        await lockout.current()
+        with no_descriptors():
+            assert lockout.at_once(Prefix.parse(STRANGER)) is None
+        assert lockout.at_once(Prefix.parse(STRANGER)) is not None
+        lockout.close()
+        lockout.close()
 
     in_network(test)
 
@@ -176,7 +231,7 @@ def test_a_look_ahead_that_fails_is_nobodys_trouble(caplog: pytest.LogCaptureFix
             looking = lockout._looking
             assert looking is not None
             await looking
-        assert lockout.recent() is None
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None
 
     in_network(test)
     assert not [r for r in caplog.records if r.name == "asyncio"]
