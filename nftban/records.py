@@ -10,8 +10,10 @@ written as \\xNN, and must be treated as hostile wherever it is shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 
 from nftban.prefixes import Prefix
 
@@ -243,14 +245,30 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """The difference between desired and present elements; `refresh` are there with a wrong expiry."""
+    """The difference between desired and present elements.
+
+    refresh: they are there with a wrong expiry; fill: whole hash sets' worth to add, where nothing is there yet.
+    """
 
     add: tuple[Element, ...] = ()
     delete: tuple[Element, ...] = ()
     refresh: tuple[Element, ...] = ()
+    fill: tuple[Sequence[Element], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.delete or self.refresh)
+        return bool(self.add or self.delete or self.refresh or self.fill)
+
+    def __len__(self) -> int:
+        return self.missing + len(self.delete) + len(self.refresh)
+
+    @property
+    def missing(self) -> int:
+        """How many are to be added."""
+        return len(self.add) + sum(map(len, self.fill))
+
+    def added(self) -> Iterator[Element]:
+        """Each that is to be added."""
+        return chain(self.add, *self.fill)
 
 
 @dataclass(frozen=True, slots=True)

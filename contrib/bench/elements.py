@@ -34,8 +34,8 @@ from bench.measures import (
 )
 from nftban.kernel import plan
 from nftban.kernel.netlink import NetlinkKernel
-from nftban.prefixes import Prefix, PrefixSet
-from nftban.records import Ban, Delta, Element, Origin
+from nftban.prefixes import PrefixSet
+from nftban.records import Delta, Element
 
 
 def one_ban(scale: Scale) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def check(scale: Scale) -> Iterator[Row]:
             times = []
             for _ in range(scale.repeated(3)):
                 start = time.perf_counter()
-                found = made.compare(wanted, time.time())
+                found = made.compare(plan.grouped(wanted), time.time())
                 times.append(time.perf_counter() - start)
                 if found:
                     raise AssertionError(f"{kind}: differences where there are none")
@@ -160,11 +160,10 @@ def restore(scale: Scale) -> Iterator[Row]:
     """From the bans in memory to the kernel, as at start: plan, comparison, transactions."""
     count = scale.count(100_000)
     now = time.time()
-    bans = [Ban(Prefix(4, key, 32), "all", now, now + HOUR, Origin.LOG) for key in addresses(count)]
+    ends = {("all", 4, 32): dict.fromkeys(addresses(count), now + HOUR)}
 
     def restored(made: NetlinkKernel) -> None:
-        desired = plan.desired(bans, PrefixSet(), LAYOUT, now)
-        made.apply(made.compare(desired, now), now)
+        made.apply(made.compare(plan.desired(ends, PrefixSet(), LAYOUT), now), now)
 
     times = []
     for _ in range(scale.repeated(3)):

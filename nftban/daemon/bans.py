@@ -14,65 +14,132 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import inf
 
 from nftban.errors import KernelError
-from nftban.kernel import Kernel, plan
+from nftban.kernel import Desired, Kernel, plan
 from nftban.kernel.layout import Layout
 from nftban.prefixes import Prefix, PrefixSet
+from nftban.protect.protected import Protected
 from nftban.records import Ban, Delta, Element, Refused
 from nftban.store.sqlite import Store, StoredBan
 
 log = logging.getLogger(__name__)
 
 Key = tuple[Prefix, str]
+Group = tuple[str, int, int]
 
 LINGER = 120.0
 """Seconds after which the kernel has collected what timed out: twice the sets' gc-interval."""
 
 
 class Bans:
-    """All bans that hold now.  allow: what the kernel's allow sets are to hold; set anew with every look at it."""
+    """All bans that hold now.  allow: what the kernel's allow sets are to hold; set anew with every look at it.
+
+    In memory are when they end, which takes some hundred bytes each; the rest is the store's.
+    """
 
     def __init__(self, store: Store, kernel: Kernel, layout: Layout, allow: PrefixSet) -> None:
         self._store = store
         self._kernel = kernel
         self._layout = layout
-        self._live: dict[Key, StoredBan] = {}
+        # By scope, family and prefix length, the ends by first address; inf: never.
+        self._ends: dict[Group, dict[int, float]] = {}
+        self._unwritten: dict[Key, Ban] = {}
         self.allow = allow
         self._over: deque[tuple[float, str]] = deque()
 
     def load(self, now: float) -> int:
         """Takes the live bans from the store; returns how many."""
         self._store.expire(now)
-        stored = self._store.live_bans(now)
         scopes = {scope.name for scope in self._layout.scopes}
-        self._live = {(s.ban.prefix, s.ban.scope): s for s in stored if s.ban.scope in scopes}
-        for gone in (s.ban for s in stored if s.ban.scope not in scopes):
+        self._ends = self._store.live_ends(now)
+        for scope, family, length in [group for group in self._ends if group[0] not in scopes]:
             # They stay in the store until their time is over: the scope may come back.
-            log.warning("%s is not banned: there is no scope %r in the settings any more", gone.prefix, gone.scope)
-        return len(self._live)
+            for first in self._ends.pop((scope, family, length)):
+                prefix = Prefix(family, first, length)
+                log.warning("%s is not banned: there is no scope %r in the settings any more", prefix, scope)
+        return len(self)
 
     def __len__(self) -> int:
-        return len(self._live)
+        return sum(map(len, self._ends.values()))
 
-    def __iter__(self) -> Iterator[StoredBan]:
-        return iter(list(self._live.values()))
+    def __iter__(self) -> Iterator[Key]:
+        """Prefix and scope of each, as they are now."""
+        return iter(
+            [
+                (Prefix(family, first, length), scope)
+                for (scope, family, length), ends in self._ends.items()
+                for first in ends
+            ]
+        )
+
+    def __contains__(self, key: Key) -> bool:
+        prefix, scope = key
+        return prefix.first in self._ends.get((scope, prefix.family, prefix.length), ())
 
     def get(self, prefix: Prefix, scope: str) -> StoredBan | None:
         """The live ban of exactly this prefix and scope."""
-        return self._live.get((prefix, scope))
+        if (prefix, scope) not in self:
+            return None
+        if (unwritten := self._unwritten.get((prefix, scope))) is not None:
+            return StoredBan.unwritten(unwritten)
+        return self._store.live_ban(prefix, scope)
+
+    def all(self, now: float) -> list[StoredBan]:
+        """Every live ban, oldest first."""
+        written = [
+            s
+            for s in self._store.live_bans(now)
+            if (key := (s.ban.prefix, s.ban.scope)) in self and key not in self._unwritten
+        ]
+        return [*written, *map(StoredBan.unwritten, self._unwritten.values())]
 
     def covering(self, prefix: Prefix) -> list[StoredBan]:
         """The live bans whose prefix contains this one, the widest first."""
-        found = []
-        for length in range(prefix.length + 1):
-            wider = prefix.widened(length)
-            found += [s for scope in self._layout.scopes if (s := self._live.get((wider, scope.name)))]
-        return found
+        return [s for key in self._covering(prefix) if (s := self.get(*key)) is not None]
 
     def covers(self, prefix: Prefix, scope: str, now: float) -> bool:
         """Is the prefix banned already, in this scope or in all?"""
-        return any(s.ban.scope in (scope, "all") and s.ban.holds(now) for s in self.covering(prefix))
+        return any(self._end(key) > now for key in self._covering(prefix) if key[1] in (scope, "all"))
+
+    def overlapping(self, prefix: Prefix) -> list[Key]:
+        """Prefix and scope of the live bans that contain the prefix, or lie in it, the widest first."""
+        found = self._covering(prefix)
+        for (scope, family, length), ends in self._ends.items():
+            if family == prefix.family and length > prefix.length:
+                step = 1 << prefix.bits - length
+                if (prefix.last - prefix.first) // step < len(ends):
+                    firsts = [first for first in range(prefix.first, prefix.last + 1, step) if first in ends]
+                else:
+                    firsts = [first for first in ends if prefix.first <= first <= prefix.last]
+                found += [(Prefix(family, first, length), scope) for first in firsts]
+        return found
+
+    def objectionable(self, protected: Protected) -> list[Key]:
+        """Prefix and scope of the live bans that must not be."""
+        allowed = list(protected.allow.prefixes())
+        near = [key for prefix in allowed for key in self.overlapping(prefix)]
+        wide = [
+            (Prefix(family, first, length), scope)
+            for (scope, family, length), ends in self._ends.items()
+            if protected.is_wide(family, length)
+            for first in ends
+        ]
+        return list(dict.fromkeys((*wide, *near)))
+
+    def _covering(self, prefix: Prefix) -> list[Key]:
+        found = []
+        for (scope, family, length), ends in self._ends.items():
+            if family == prefix.family and length <= prefix.length:
+                shift = prefix.bits - length
+                if (first := prefix.first >> shift << shift) in ends:
+                    found.append((Prefix(family, first, length), scope))
+        return sorted(found, key=lambda key: key[0].length)
+
+    def _end(self, key: Key) -> float:
+        prefix, scope = key
+        return self._ends[scope, prefix.family, prefix.length][prefix.first]
 
     def place(self, ban: Ban, now: float) -> list[Refused]:
         """Makes a ban hold: in the kernel, then in the store; a live one of the same prefix and scope is replaced.
@@ -80,22 +147,27 @@ class Bans:
         Raises StoreError where the store did not take it (the kernel has it), KernelError where the kernel is out of
         reach (the store has it, and the next reconcile brings it there).
         """
-        earlier = self._live.get((ban.prefix, ban.scope))
-        element = self._layout.place(ban.prefix, ban.scope, ban.until)
+        prefix, key = ban.prefix, (ban.prefix, ban.scope)
+        element = self._layout.place(prefix, ban.scope, ban.until)
+        ends = self._ends.setdefault((ban.scope, prefix.family, prefix.length), {})
+        earlier = prefix.first in ends
         # Remembered before the kernel is asked: should our table be gone, it is put back with this ban in it.
-        self._live[ban.prefix, ban.scope] = StoredBan.unwritten(ban)
+        ends[prefix.first] = inf if ban.until is None else ban.until
+        self._unwritten[key] = ban
         try:
             if self._layout.address_sets[element.set].interval:
                 return self._match_set(element.set, now)
             return self._apply(Delta(refresh=(element,)) if earlier else Delta(add=(element,)), now)
         finally:
-            self._live[ban.prefix, ban.scope] = self._store.add_ban(ban, now)
+            self._store.add_ban(ban, now)
+            del self._unwritten[key]
 
     def write_missing(self, now: float) -> int:
         """Writes the bans that the store could not take when they were placed; returns how many; raises StoreError."""
-        missing = [s.ban for s in self._live.values() if not s.id and s.ban.holds(now)]
-        for ban in missing:
-            self._live[ban.prefix, ban.scope] = self._store.add_ban(ban, now)
+        missing = [(key, ban) for key, ban in self._unwritten.items() if ban.holds(now)]
+        for key, ban in missing:
+            self._store.add_ban(ban, now)
+            del self._unwritten[key]
         return len(missing)
 
     def lift(self, prefix: Prefix, scope: str, now: float, how: str) -> bool:
@@ -103,8 +175,9 @@ class Bans:
 
         Raises as `place` does: what could be reached of kernel and store has ended it.
         """
-        if self._live.pop((prefix, scope), None) is None:
+        if (prefix, scope) not in self:
             return self._store.end_ban(prefix, scope, now, how)
+        self._drop((prefix, scope))
         element = self._layout.place(prefix, scope)
         try:
             if self._layout.address_sets[element.set].interval:
@@ -115,26 +188,41 @@ class Bans:
             self._store.end_ban(prefix, scope, now, how)
         return True
 
+    def _drop(self, key: Key) -> None:
+        prefix, scope = key
+        group = (scope, prefix.family, prefix.length)
+        ends = self._ends[group]
+        del ends[prefix.first]
+        if not ends:
+            del self._ends[group]
+        self._unwritten.pop(key, None)
+
     def split(self, wide: StoredBan, hole: Prefix, now: float) -> list[StoredBan]:
         """Lets `hole` out of a wider ban: what is left of it goes on as bans of its own, to the same end.
 
         The pieces are in the kernel before the wide one is taken out: no packet of theirs passes meanwhile.
         """
         whole = self._store.detail(wide.id) if wide.id else wide.ban
+        end = inf if wide.ban.until is None else wide.ban.until
         pieces = []
         for prefix in PrefixSet([wide.ban.prefix]).minus(PrefixSet([hole])).prefixes():
-            stands = self.get(prefix, wide.ban.scope)
-            if stands is None or not _ends_later(stands.ban.until, wide.ban.until):
+            key = (prefix, wide.ban.scope)
+            if key not in self or self._end(key) <= end:
                 self.place(replace(whole, prefix=prefix), now)
-                pieces.append(self._live[prefix, wide.ban.scope])
+                pieces.append(key)
         self.lift(wide.ban.prefix, wide.ban.scope, now, "split")
-        return pieces
+        return [s for key in pieces if (s := self.get(*key)) is not None]
 
     def expire(self, now: float) -> int:
         """Notes the end of the bans whose time is over (the kernel has dropped them by itself)."""
-        over = [key for key, s in self._live.items() if not s.ban.holds(now)]
+        over = [
+            (Prefix(family, first, length), scope)
+            for (scope, family, length), ends in self._ends.items()
+            for first, end in ends.items()
+            if end <= now
+        ]
         for key in over:
-            del self._live[key]
+            self._drop(key)
             self._over.append((now, self._layout.place(*key).set))
         if over:
             self._store.expire(now)
@@ -155,7 +243,7 @@ class Bans:
         listed, which may take long, where else an unwanted element could hide behind others that just timed out.
         """
         lingering = None if exact else self._lingering(now)
-        return self._worth(self._kernel.compare(self.desired(now), now, lingering), now)
+        return self._worth(self._kernel.compare(self.desired(), now, lingering), now)
 
     @staticmethod
     def _worth(delta: Delta, now: float) -> Delta:
@@ -164,6 +252,7 @@ class Bans:
             tuple(e for e in delta.add if e.until is None or e.until > soon),
             tuple(e for e in delta.delete if e.until is None or e.until > soon),
             delta.refresh,
+            delta.fill,
         )
 
     def difference_at(self, keys: Iterable[tuple[str, int]], now: float) -> Delta | None:
@@ -175,14 +264,14 @@ class Bans:
             if spec is None or spec.interval:
                 return None
             (prefix,) = self._layout.prefixes(Element(name, key, key))
-            if (stored := self._live.get((prefix, spec.scope))) is not None and stored.ban.holds(now):
-                desired.append(self._layout.place(prefix, spec.scope, stored.ban.until))
+            if (prefix, spec.scope) in self and (end := self._end((prefix, spec.scope))) > now:
+                desired.append(self._layout.place(prefix, spec.scope, None if end == inf else end))
             present += [f.element for f in self._kernel.find(prefix, now) if f.element.set == name]
         return self._worth(plan.difference(desired, present, now), now)
 
-    def desired(self, now: float) -> list[Element]:
+    def desired(self) -> Desired:
         """The elements that the kernel should hold."""
-        return plan.desired((s.ban for s in self._live.values()), self.allow, self._layout, now)
+        return plan.desired(self._ends, self.allow, self._layout)
 
     def _lingering(self, now: float) -> Counter[str]:
         """By set, how many elements timed out lately: the kernel may still count them."""
@@ -202,11 +291,7 @@ class Bans:
     def _match_set(self, name: str, now: float) -> list[Refused]:
         """Brings one interval set to its intent: its elements depend on each other (they may not overlap)."""
         spec = self._layout.address_sets[name]
-        bans = (s.ban for s in self._live.values() if s.ban.scope == spec.scope)
-        desired = [e for e in plan.desired(bans, PrefixSet(), self._layout, now) if e.set == name]
+        ranges = {group: ends for group, ends in self._ends.items() if group[:2] == (spec.scope, spec.family)}
+        desired = plan.desired(ranges, PrefixSet(), self._layout).get(name, ())
         present = self._kernel.present(now, {name})
         return self._apply(plan.difference(desired, present, now), now)
-
-
-def _ends_later(one: float | None, other: float | None) -> bool:
-    return other is not None and (one is None or one > other)

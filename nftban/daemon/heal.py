@@ -179,7 +179,7 @@ class Healing:
         return False
 
     def _apply(self, delta: Delta, now: float) -> list[Refused]:
-        many = sum(map(len, (delta.add, delta.delete, delta.refresh))) >= BULK
+        many = len(delta) >= BULK
         if self._monitor is None or not many:
             return self._kernel.apply(delta, now)
         with self._monitor.away():
@@ -193,7 +193,7 @@ class Healing:
 
     def _note(self, changes: list[Change], frame: list[str], delta: Delta, refused: list[Refused], took: float) -> None:
         now = self._clock()
-        missing, unwanted, expiry = map(len, (delta.add, delta.delete, delta.refresh))
+        missing, unwanted, expiry = delta.missing, len(delta.delete), len(delta.refresh)
         gone = any(words.startswith("there is no table") for words in frame)
         counts = (gone, bool(frame) and not gone, missing, unwanted, expiry)
         kinds = tuple(kind for kind, count in zip(KINDS, counts, strict=True) if count)

@@ -191,12 +191,11 @@ class Daemon:
         """Lifts what must not be banned any more, and makes the kernel equal to the rest."""
         protected = await self._lockout.current()
         now = self._clock()
-        for ban in [s.ban for s in self.house.bans]:
-            # Since it was made an address of ours may have come into it, or an admin logged in from there.
-            if (objection := protected.objection(ban.prefix)) is not None:
-                with contextlib.suppress(StoreError):  # the kernel has let it in all the same
-                    self.house.bans.lift(ban.prefix, ban.scope, now, "protected")
-                self.report(Event(now, "lifted", f"ban lifted: {objection}", ban.prefix))
+        # Since it was made an address of ours may have come into it, or an admin logged in from there.
+        for prefix, scope in self.house.bans.objectionable(protected):
+            with contextlib.suppress(StoreError):  # the kernel has let it in all the same
+                self.house.bans.lift(prefix, scope, now, "protected")
+            self.report(Event(now, "lifted", f"ban lifted: {protected.objection(prefix)}", prefix))
         self._healing.check(protected.allow)
 
     async def expire(self) -> None:
@@ -217,9 +216,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         """The daemon's own part of `status`."""
-        by_jail: dict[str, int] = {}
-        for s in self.house.bans:
-            by_jail[s.ban.jail] = by_jail.get(s.ban.jail, 0) + 1
+        by_jail = self._store.live_by_jail()
         return {
             "pid": os.getpid(),
             "started": self._started,

@@ -118,7 +118,7 @@ class Operations:
         missing: list[Json] = []
         split: list[Json] = []
         if truth_of(all, "all"):
-            for stored in house.bans:
+            for stored in house.bans.all(now):
                 self._lift(stored, now)
                 unbanned.append(ban_row(stored))
             return {"unbanned": unbanned, "not_banned": missing, "split": split}
@@ -130,16 +130,17 @@ class Operations:
                 continue
             found = False
             for prefix in pieces:
-                for stored in _overlapping(house, prefix):
-                    found = True
-                    ban = stored.ban
+                for key in house.bans.overlapping(prefix):
+                    if (there := house.bans.get(*key)) is None:
+                        continue  # it was lifted with one before it
+                    found, ban = True, there.ban
                     if ban.origin is Origin.LOG or prefix.contains(ban.prefix):
-                        self._lift(stored, now)
-                        unbanned.append(ban_row(stored))
+                        self._lift(there, now)
+                        unbanned.append(ban_row(there))
                     else:
-                        into = house.bans.split(stored, prefix, now)
-                        unbanned.append({**ban_row(stored), "prefix": str(prefix)})
-                        split.append({**ban_row(stored), "into": [str(s.ban.prefix) for s in into]})
+                        into = house.bans.split(there, prefix, now)
+                        unbanned.append({**ban_row(there), "prefix": str(prefix)})
+                        split.append({**ban_row(there), "into": [str(s.ban.prefix) for s in into]})
                 if house.pipeline is not None:
                     house.pipeline.forget(prefix)
             if not found:
@@ -163,15 +164,14 @@ class Operations:
         """The live bans, and whether the kernel has each."""
         house = self._house
         now = house.clock()
-        missing = {(e.set, e.first) for e in house.bans.difference(now).add}
+        missing = {(e.set, e.first) for e in house.bans.difference(now).added()}
         rows = []
-        for stored in house.bans:
-            if stored.ban.holds(now):
-                element = house.assembly.layout.place(stored.ban.prefix, stored.ban.scope)
-                # Ranges are cut and joined in the kernel: there it is asked about the ban's own addresses.
-                interval = house.assembly.layout.address_sets[element.set].interval
-                there = self._in_kernel(stored.ban) if interval else (element.set, element.first) not in missing
-                rows.append({**ban_row(stored), "in_kernel": there})
+        for stored in house.bans.all(now):
+            element = house.assembly.layout.place(stored.ban.prefix, stored.ban.scope)
+            # Ranges are cut and joined in the kernel: there it is asked about the ban's own addresses.
+            interval = house.assembly.layout.address_sets[element.set].interval
+            there = self._in_kernel(stored.ban) if interval else (element.set, element.first) not in missing
+            rows.append({**ban_row(stored), "in_kernel": there})
         return {"bans": rows}
 
     async def why(self, address: str) -> Json:
@@ -253,10 +253,10 @@ class Operations:
         now = house.clock()
         frame = house.kernel.drift()
         delta = house.bans.difference(now, exact=True)
-        found = {"missing": delta.add, "unwanted": delta.delete, "wrong_expiry": delta.refresh}
+        found = {"missing": tuple(delta.added()), "unwanted": delta.delete, "wrong_expiry": delta.refresh}
         return {
             "equal": not frame and not delta,
-            "elements": len(house.bans.desired(now)),
+            "elements": sum(map(len, house.bans.desired().values())),
             "frame": frame,
             "counts": {kind: len(elements) for kind, elements in found.items()},
             **{
@@ -316,9 +316,3 @@ async def direct(loaded: Loaded) -> AsyncIterator[Operations]:
             await verifier.close()
     finally:
         store.close()
-
-
-def _overlapping(house: House, prefix: Prefix) -> list[StoredBan]:
-    """The live bans that cover the prefix or lie in it."""
-    inside = [s for s in house.bans if prefix.contains(s.ban.prefix) and s.ban.prefix != prefix]
-    return [*house.bans.covering(prefix), *inside]

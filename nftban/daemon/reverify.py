@@ -15,8 +15,9 @@ from dataclasses import replace
 from nftban.daemon.assemble import JailSetup
 from nftban.daemon.house import House
 from nftban.judge import ban_length, judge
-from nftban.records import Action, Answer, Ban, Event, Evidence, History, Origin, Suspect
+from nftban.records import Action, Answer, Ban, Event, Evidence, History, SpfResult, Suspect
 from nftban.store.sqlite import StoredBan
+from nftban.verify.verify import Told
 
 AT_ONCE = 50
 
@@ -32,15 +33,7 @@ async def reverify(house: House, jails: Iterable[JailSetup], report: Callable[[E
             await _again(house, stored, jail, report)
 
     now = house.clock()
-    wanted = [
-        (s, setups[s.ban.jail])
-        for s in house.bans
-        if s.id
-        and s.ban.origin is Origin.LOG
-        and s.ban.jail in setups
-        and s.ban.until is not None
-        and (s.needs_listing or s.ban.until - now < within)
-    ]
+    wanted = [(s, setups[s.ban.jail]) for s in house.store.bans_to_verify(now, within) if s.ban.jail in setups]
     await asyncio.gather(*(one(s, jail) for s, jail in wanted))
 
 
@@ -48,7 +41,10 @@ async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Calla
     ban = house.store.detail(stored.id)
     if ban.evidence is None or not ban.offences or ban.until is None:
         return
-    fresh = await house.verifier.evidence(ban.evidence.prefix, house.clock())
+    # Only who listed it can delist it; and new suspects need the zones' budget more than those already banned.
+    listing = {e.zone for e in ban.evidence.listings if e.answer is Answer.LISTED and e.points >= 0} or None
+    told = Told(helo=ban.evidence.helo.name if ban.evidence.helo else "")
+    fresh = await house.verifier.evidence(ban.evidence.prefix, house.clock(), told, only=listing, modest=True)
     now = house.clock()
     current = house.bans.get(ban.prefix, ban.scope)
     if current is None or current.id != stored.id or not ban.holds(now):
@@ -72,7 +68,9 @@ def _merged(before: Evidence, fresh: Evidence) -> Evidence:
     named = {e.zone for e in listings}
     kept = tuple(e for e in before.listings if e.zone not in named)
     reverse = before.reverse if fresh.reverse.has_name is None else fresh.reverse
-    return replace(fresh, listings=(*listings, *kept), reverse=reverse)
+    helo = before.helo if fresh.helo is None or (fresh.helo.forward is None and not fresh.helo.fault) else fresh.helo
+    spf = before.spf if fresh.spf is None or fresh.spf.result is SpfResult.TEMPERROR else fresh.spf
+    return replace(fresh, listings=(*listings, *kept), reverse=reverse, helo=helo, spf=spf)
 
 
 def _extend(

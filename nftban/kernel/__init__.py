@@ -7,12 +7,15 @@ tests/contract/test_kernel_backends.py holds them to.  Times are epoch seconds; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from nftban.prefixes import Prefix
 from nftban.records import Delta, Element, Refused
+
+Desired = Mapping[str, Sequence[Element]]
+"""By set, the elements that it should hold; ascending and disjoint in sets of ranges; some may be over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,9 @@ class Kernel(Protocol):
         """
         ...
 
-    def compare(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int] | None = None) -> Delta:
-        """What apply() must do to make the kernel hold exactly the desired elements: plan.difference(desired,
-        present(now), now), but without listing big sets where nothing is wrong.
+    def compare(self, desired: Desired, now: float, lingering: Mapping[str, int] | None = None) -> Delta:
+        """What apply() must do to make the kernel hold exactly the desired elements: as plan.difference() of them and
+        present(now) says it, but without listing big sets where nothing is wrong.
 
         lingering: by set, how many of its elements may have timed out during the last two minutes.  The kernel
         counts them until it has collected them, and without this number they look like something unwanted, for which

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nftban.kernel import codec
 from nftban.kernel.codec import BadMessageError
+from nftban.kernel.columns import Columns
 from nftban.kernel.plan import TOLERANCE
 from nftban.records import Element
 
@@ -53,7 +54,9 @@ class Keys:
     def other_ends(self, elements: Sequence[Element], now: float, step: int) -> list[Element]:
         """The elements whose `until` is not what every step-th of these says; as many as there are of both."""
         waits = self.expires_in[::step]
-        ends = np.array([inf if e.until is None else e.until for e in elements[: len(waits)]], np.float64) - now
+        asked = elements[: len(waits)]
+        until = asked.ends if isinstance(asked, Columns) else [inf if e.until is None else e.until for e in asked]
+        ends = np.array(until, np.float64) - now
         with np.errstate(invalid="ignore"):
             same = (ends == waits) | (np.abs(ends - waits) <= TOLERANCE)
         return [elements[i] for i in np.flatnonzero(~same).tolist()]
@@ -68,16 +71,23 @@ def octets(numbers: Sequence[int], width: int) -> Octets:
 
 def element_list(elements: Sequence[Element], width: int, interval: bool, now: float | None) -> bytes:
     """The list elements of one set; now None: without timeouts, as for a deletion."""
-    if now is None:
-        return _rows(elements, width, interval, None)
-    timed = [e for e in elements if e.until is not None]
-    if len(timed) == len(elements):
-        return _rows(timed, width, interval, now)
-    lasting = [e for e in elements if e.until is None]
-    return _rows(lasting, width, interval, None) + (_rows(timed, width, interval, now) if timed else b"")
+    if isinstance(elements, Columns):
+        keys, ends = octets(elements.keys, width), np.array(elements.ends, np.float64)
+        if now is None or not len(ends):
+            return _rows(keys, None, None, width)
+        timed = np.isfinite(ends)
+        if timed.all():
+            return _rows(keys, None, ends - now, width)
+        return _rows(keys[~timed], None, None, width) + _rows(keys[timed], None, ends[timed] - now, width)
+    parts: list[tuple[float | None, Sequence[Element]]] = [(None, elements)]
+    if now is not None:
+        timed_ones = [e for e in elements if e.until is not None]
+        lasting = [e for e in elements if e.until is None] if len(timed_ones) < len(elements) else []
+        parts = [(None, lasting), (now, timed_ones)]
+    return b"".join(_list(several, width, interval, moment) for moment, several in parts if several)
 
 
-def _rows(elements: Sequence[Element], width: int, interval: bool, now: float | None) -> bytes:
+def _list(elements: Sequence[Element], width: int, interval: bool, now: float | None) -> bytes:
     """The same; now None: none of the elements times out."""
     highest = (1 << 8 * width) - 1
     topmost = b""
@@ -88,20 +98,30 @@ def _rows(elements: Sequence[Element], width: int, interval: bool, now: float | 
             elements = [e for e in elements if e.last < highest]
             waits = [None if now is None or e.until is None else round((e.until - now) * 1000) for e in top]
             topmost = b"".join(codec.element_bytes(e, width, True, w) for e, w in zip(top, waits, strict=True))
-    start = np.frombuffer(codec.list_element(0, width, timeout_ms=None if now is None else 1), np.uint8)
-    end = np.frombuffer(codec.list_element(0, width, codec.NFT_SET_ELEM_INTERVAL_END) if interval else b"", np.uint8)
-    rows = np.empty((len(elements), len(start) + len(end)), np.uint8)
+    firsts = octets([e.first for e in elements], width)
+    behind = octets([e.last + 1 for e in elements], width) if interval else None
+    left = None if now is None else np.array([e.until for e in elements], np.float64) - now
+    return _rows(firsts, behind, left, width) + topmost
+
+
+def _rows(keys: Octets, behind: Octets | None, waits: NDArray[np.float64] | None, width: int) -> bytes:
+    """behind: the key behind the last one of each interval, None in a hash set; waits: seconds, None: without
+    timeouts."""
+    start = np.frombuffer(codec.list_element(0, width, timeout_ms=None if waits is None else 1), np.uint8)
+    end = np.frombuffer(
+        b"" if behind is None else codec.list_element(0, width, codec.NFT_SET_ELEM_INTERVAL_END), np.uint8
+    )
+    rows = np.empty((len(keys), len(start) + len(end)), np.uint8)
     rows[:] = np.concatenate((start, end))
-    rows[:, _KEY : _KEY + width] = octets([e.first for e in elements], width)
-    if interval:
+    rows[:, _KEY : _KEY + width] = keys
+    if behind is not None:
         place = len(start) + _KEY
-        rows[:, place : place + width] = octets([e.last + 1 for e in elements], width)
-    if now is not None:
-        waits_ms = (np.array([e.until for e in elements], np.float64) - now) * 1000
-        waits_ms = np.rint(waits_ms.clip(1, float(codec.LONGEST_TIMEOUT_MS - 4096))).astype(">u8")
+        rows[:, place : place + width] = behind
+    if waits is not None:
+        waits_ms = np.rint((waits * 1000).clip(1, float(codec.LONGEST_TIMEOUT_MS - 4096))).astype(">u8")
         for place in (_KEY + width + _TIMEOUT, _KEY + width + _EXPIRATION):
             rows[:, place : place + 8] = waits_ms.view(np.uint8).reshape(-1, 8)
-    return rows.tobytes() + topmost
+    return rows.tobytes()
 
 
 def read(elements: bytes, width: int) -> Keys:

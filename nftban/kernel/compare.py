@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
-from nftban.kernel import codec, plan
+from nftban.kernel import Desired, codec, plan
 from nftban.kernel.codec import NFT_MSG_GETSETELEM
+from nftban.kernel.columns import Columns
 from nftban.kernel.layout import Layout, SetSpec
 from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, kernel_error
 from nftban.records import Delta, Element
@@ -49,32 +51,31 @@ class Comparison:
         pairs = zip(names, answers, strict=True)
         return {name: codec.set_count(payloads[0]) if payloads else 0 for name, payloads in pairs}
 
-    def delta(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int]) -> Delta:
+    def delta(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> Delta:
         """lingering: by set, how many elements may have timed out since the kernel last collected such."""
         start = time.monotonic()
-        wanted: dict[str, list[Element]] = {name: [] for name in self._layout.address_sets}
-        for element in desired:
-            if element.until is None or element.until > now:
-                wanted[element.set].append(element)
         add: list[Element] = []
         refresh: list[Element] = []
-        doubtful = []
+        fill: list[Sequence[Element]] = []
+        doubtful: dict[str, Sequence[Element]] = {}
         for name, count in self.counts().items():
-            spec, elements = self._layout.address_sets[name], wanted[name]
+            spec, elements = self._layout.address_sets[name], _standing(desired.get(name, ()), now)
+            if count == 0:
+                fill += [elements] if elements else []
+                continue
             if _to_list(len(elements), count):
-                doubtful.append(name)
+                doubtful[name] = elements
                 continue
             missing, wrong = self._looked_up(spec, elements, now + time.monotonic() - start)
             most = _counted(spec, elements) - len(missing) + lingering.get(name, 0)
             if (spec.interval and missing) or (count is not None and count > most):
-                doubtful.append(name)
+                doubtful[name] = elements
             else:
                 add += missing
                 refresh += wrong
-        listed = [element for name in doubtful for element in wanted[name]]
         now += time.monotonic() - start
-        rest = plan.difference(listed, self._listed(now, doubtful), now)
-        return Delta((*add, *rest.add), rest.delete, (*refresh, *rest.refresh))
+        rest = plan.difference(chain.from_iterable(doubtful.values()), self._listed(now, doubtful), now)
+        return Delta((*add, *rest.add), rest.delete, (*refresh, *rest.refresh), tuple(fill))
 
     def _looked_up(self, spec: SetSpec, elements: Sequence[Element], now: float) -> tuple[list[Element], list[Element]]:
         """Those that are missing, and those that are there with another end; of an interval set, if anything is
@@ -119,6 +120,12 @@ class Comparison:
         return missing, wrong
 
 
+def _standing(elements: Sequence[Element], now: float) -> Sequence[Element]:
+    if isinstance(elements, Columns):
+        return elements.standing(now)
+    return [e for e in elements if e.until is None or e.until > now]
+
+
 def _to_list(wanted: int, count: int | None) -> bool:
     if count is None:
         return wanted <= LISTED
@@ -127,6 +134,8 @@ def _to_list(wanted: int, count: int | None) -> bool:
 
 def _keys(spec: SetSpec, elements: Sequence[Element]) -> list[int]:
     """What the kernel answers when asked for these: the keys, in an interval set each start and the end behind it."""
+    if isinstance(elements, Columns):
+        return list(elements.keys)
     if not spec.interval:
         return [e.first for e in elements]
     highest = (1 << 8 * spec.width) - 1

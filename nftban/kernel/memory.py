@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import chain
 
 from nftban.errors import KernelError
-from nftban.kernel import Found, plan
+from nftban.kernel import Desired, Found, plan
 from nftban.kernel.layout import Layout, SetSpec
 from nftban.prefixes import Prefix
 from nftban.records import Delta, Element, Refused
@@ -42,10 +43,11 @@ class MemoryKernel:
 
     def apply(self, delta: Delta, now: float) -> list[Refused]:
         self._expire(now)
-        for element in (*delta.delete, *delta.refresh, *delta.add):
+        added = tuple(delta.added())
+        for element in (*delta.delete, *delta.refresh, *added):
             if element.set not in self._layout.address_sets:
                 raise KernelError(errno.ENOENT, f"the layout has no set {element.set}")
-        standing = [e for e in (*delta.refresh, *delta.add) if e.until is None or e.until > now]
+        standing = [e for e in (*delta.refresh, *added) if e.until is None or e.until > now]
         if self._sets is None:
             if standing:
                 raise KernelError(errno.ENOENT, f"there is no table inet {self._layout.table}")
@@ -63,11 +65,11 @@ class MemoryKernel:
 
     def compare(
         self,
-        desired: Iterable[Element],
+        desired: Desired,
         now: float,
         lingering: Mapping[str, int] | None = None,  # noqa: ARG002 - what timed out is gone here at once
     ) -> Delta:
-        return plan.difference(desired, self.present(now), now)
+        return plan.difference(chain.from_iterable(desired.values()), self.present(now), now)
 
     def counts(self) -> dict[str, int | None]:
         self._expire(self._clock())

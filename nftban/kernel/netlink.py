@@ -15,11 +15,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 
 from nftban.errors import KernelError
-from nftban.kernel import Found, codec, transactions
+from nftban.kernel import Desired, Found, codec, transactions
 from nftban.kernel.codec import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_DESTROYSETELEM,
@@ -86,7 +86,7 @@ class NetlinkKernel:
                 found += [_element(spec, entry, moment) for entry in entries]
         return found
 
-    def compare(self, desired: Iterable[Element], now: float, lingering: Mapping[str, int] | None = None) -> Delta:
+    def compare(self, desired: Desired, now: float, lingering: Mapping[str, int] | None = None) -> Delta:
         return Comparison(self._socket, self._layout, self.present).delta(desired, now, lingering or {})
 
     def counts(self) -> dict[str, int | None]:
@@ -104,7 +104,7 @@ class NetlinkKernel:
         return found
 
     def apply(self, delta: Delta, now: float) -> list[Refused]:
-        if len(delta.add) + len(delta.delete) + len(delta.refresh) == 1 and self._applied_one(delta, now):
+        if len(delta) == 1 and not delta.fill and self._applied_one(delta, now):
             return []
         try:
             steps = transactions.steps(delta, self._layout.address_sets, now, bool(delta.refresh) and self._in_place)

@@ -1,23 +1,27 @@
 """Which elements the kernel should hold, and what is missing to that.
 
-Takes bans, the allow list and what the kernel holds; gives elements and a Delta.
-Guarantees: of bans on the same prefix and scope the one that ends last wins, a permanent one over all; ranges that
-overlap are cut into disjoint pieces, each with the latest end of the bans that cover it, so that no address is
-let go early and the kernel, which refuses overlapping intervals, takes them all; what is over is not desired.
+Takes the ends of all bans, the allow list and what the kernel holds; gives elements and a Delta.
+Guarantees: ranges that overlap are cut into disjoint pieces, each with the latest end of the bans that cover it, so
+that no address is let go early and the kernel, which refuses overlapping intervals, takes them all.
 `difference` names only what differs: applied to `present` it gives `desired`, and then it is empty.
 Does not: read a clock, talk to the kernel.  Ports belong to the layout, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from math import inf
 from operator import attrgetter
 
+from nftban.kernel import Desired
+from nftban.kernel.columns import Columns
 from nftban.kernel.layout import Kind, Layout
-from nftban.prefixes import PrefixSet
-from nftban.records import Ban, Delta, Element
+from nftban.prefixes import BITS, Prefix, PrefixSet
+from nftban.records import Delta, Element
+
+Ends = Mapping[tuple[str, int, int], Mapping[int, float]]
+"""When each ban ends: by scope, family and prefix length, then by first address; epoch seconds, inf: never."""
 
 # Expiries this close are the same: the kernel counts in ticks, and time passes between its clock and ours.
 TOLERANCE = 1.0
@@ -28,40 +32,34 @@ PLACE = attrgetter("set", "first", "last")
 _BEHIND_ALL = (1 << 128, 1 << 128, 0.0)
 
 
-def desired(bans: Iterable[Ban], allow: PrefixSet, layout: Layout, now: float) -> list[Element]:
-    """The elements for these bans and this allow list, ascending; UsageError for a scope that the layout lacks."""
-    # By set: the latest end of each address or network, and of each range (first, last).
-    points: dict[str, dict[int, float]] = {}
-    ranges: dict[str, dict[tuple[int, int], float]] = {}
-    # The set of a prefix depends on these alone, and asking the layout for each of 100,000 bans takes time.
-    places: dict[tuple[str, int, int], tuple[dict[int, float], dict[tuple[int, int], float] | None]] = {}
-    for ban in bans:
-        until, prefix = ban.until, ban.prefix
-        if until is not None and until <= now:
-            continue
-        end = inf if until is None else until
-        kind = (ban.scope, prefix.family, prefix.length)
-        if kind not in places:
-            name = layout.place(prefix, ban.scope).set
-            interval = layout.address_sets[name].interval
-            places[kind] = ({}, ranges.setdefault(name, {})) if interval else (points.setdefault(name, {}), None)
-        of_set, of_ranges = places[kind]
-        first = prefix.first
-        if of_ranges is None:
-            if end > of_set.get(first, now):
-                of_set[first] = end
-        elif end > of_ranges.get(key := (first, prefix.last), now):
-            of_ranges[key] = end
-    found = {
-        name: [Element(name, key, key, None if ends[key] == inf else ends[key]) for key in sorted(ends)]
-        for name, ends in points.items()
-    }
+def desired(ends: Ends, allow: PrefixSet, layout: Layout) -> Desired:
+    """The elements for these bans and this allow list; UsageError for a scope that the layout lacks.
+
+    What is over may still be among them.
+    """
+    found: dict[str, Sequence[Element]] = {}
+    ranges: dict[str, list[tuple[int, int, float]]] = {}
+    for (scope, family, length), held in ends.items():
+        name = layout.place(Prefix(family, 0, length), scope).set
+        if layout.address_sets[name].interval:
+            size = 1 << BITS[family] - length
+            ranges.setdefault(name, []).extend((first, first + size - 1, end) for first, end in held.items())
+        else:
+            found[name] = Columns.of(name, held)
     for name, spans in ranges.items():
-        found[name] = list(_flattened(name, [(*key, end) for key, end in sorted(spans.items())]))
+        found[name] = list(_flattened(name, sorted(spans)))
     for spec in layout.sets:
         if spec.kind is Kind.ALLOW:
             found[spec.name] = [Element(spec.name, first, last) for first, last in allow.ranges(spec.family)]
-    return [element for name in sorted(found) for element in found[name]]
+    return found
+
+
+def grouped(elements: Iterable[Element]) -> dict[str, list[Element]]:
+    """By set, in the order in which they come."""
+    found: dict[str, list[Element]] = {}
+    for element in elements:
+        found.setdefault(element.set, []).append(element)
+    return found
 
 
 def difference(desired: Iterable[Element], present: Iterable[Element], now: float) -> Delta:

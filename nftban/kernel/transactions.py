@@ -11,7 +11,6 @@ Does not: send anything, decide what a refusal means (netlink.py does).
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,6 +18,7 @@ from operator import attrgetter
 from nftban.kernel import codec
 from nftban.kernel.codec import NFT_MSG_NEWSETELEM, NLM_F_CREATE, Request
 from nftban.kernel.layout import SetSpec
+from nftban.kernel.plan import grouped
 from nftban.records import Delta, Element
 
 STEPS = 5_000
@@ -80,6 +80,9 @@ def steps(delta: Delta, sets: Mapping[str, SetSpec], now: float, in_place: bool)
         *_by_set(sets, standing, delete=not in_place, add=True),
         *_by_set(sets, adding, add=True),
     ]
+    for several in delta.fill:
+        # What is over by now is gone with the first tick of the kernel's clock.
+        found.append(Step(sets[several[0].set], several, delete=False, add=True))
     # All are looked at, so that an unknown set is one even where its elements are over.
     for element in delta.add if len(adding) < len(delta.add) else ():
         sets[element.set]
@@ -98,9 +101,7 @@ def timeout_ms(element: Element, now: float | None) -> int | None:
 def _by_set(
     sets: Mapping[str, SetSpec], elements: Iterable[Element], *, delete: bool = False, add: bool = False
 ) -> list[Step]:
-    found: dict[str, list[Element]] = defaultdict(list)
-    for element in elements:
-        found[element.set].append(element)
+    found = grouped(elements)
     for name, several in found.items():
         if sets[name].interval:
             several.sort(key=attrgetter("first"))

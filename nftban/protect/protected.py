@@ -53,12 +53,15 @@ class Protected:
 
     def objection(self, prefix: Prefix) -> str | None:
         """Why this prefix must not be banned, or None."""
-        widest = self._widest[prefix.family]
-        if prefix.length < widest:
-            return f"{prefix} is wider than /{widest}, the widest that may be banned"
+        if self.is_wide(prefix.family, prefix.length):
+            return f"{prefix} is wider than /{self._widest[prefix.family]}, the widest that may be banned"
         if not self._all.overlaps(prefix):
             return None
         return self.reason(prefix)
+
+    def is_wide(self, family: int, length: int) -> bool:
+        """Is a prefix of that length too wide to be banned?"""
+        return length < self._widest[family]
 
     def reason(self, prefix: Prefix) -> str | None:
         """Which protected address the prefix covers or lies in, in words, or None."""

@@ -19,9 +19,10 @@ from nftban.kernel import Kernel
 from nftban.kernel.layout import ALL, Layout, Scope
 from nftban.kernel.memory import MemoryKernel
 from nftban.kernel.netlink import NetlinkKernel
-from nftban.kernel.plan import desired, difference
+from nftban.kernel.plan import difference, grouped
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Delta, Element, Origin
+from tests.intent import desired
 
 LAYOUT = Layout(scopes=(Scope("smtp", (25,)),))
 CLONE_NEWNET = 0x40000000
@@ -204,27 +205,29 @@ def test_comparing_is_the_difference(kernel: Kernel, count: int) -> None:
         for name, step in sorted(steps.items())
         for i in range(1, count + 1)
     ]
-    assert kernel.compare(wanted, now) == Delta(add=tuple(wanted))
-    assert kernel.apply(kernel.compare(wanted, now), now) == []
-    assert not kernel.compare(wanted, now)
+    everything = kernel.compare(grouped(wanted), now)
+    assert (sorted(everything.added()), everything.delete, everything.refresh) == (wanted, (), ())
+    assert kernel.apply(kernel.compare(grouped(wanted), now), now) == []
+    assert not kernel.compare(grouped(wanted), now)
     assert [e.set for e in kernel.present(now, ["ban4range_smtp", "allow4"])] == ["ban4range_smtp"] * count
     strange = Element("ban4_all", 1 << 31, 1 << 31, now + 900)
     late = Element(wanted[0].set, wanted[0].first, wanted[0].last, now + 5000)
     assert kernel.apply(Delta(add=(strange,), delete=tuple(wanted[1::5]), refresh=(late,)), now) == []
-    delta = kernel.compare(wanted, now)
+    delta = kernel.compare(grouped(wanted), now)
     assert sorted(delta.add) == wanted[1::5]
     assert (delta.delete, delta.refresh) == ((strange,), (wanted[0],))
     assert kernel.apply(delta, now) == []
     assert kernel.present(now) == wanted
     # What is over is not wanted, and nothing of it is left.
     over = [Element(e.set, e.first, e.last, now - 1) for e in wanted]
-    assert kernel.compare(over, now).delete == tuple(wanted)
+    assert kernel.compare(grouped(over), now).delete == tuple(wanted)
 
 
 def test_comparing_where_there_is_no_table(empty: Kernel) -> None:
     now = time.time()
-    assert empty.compare(placed(until=now + 100), now) == Delta(add=placed())
-    assert empty.compare([], now) == Delta()
+    everything = empty.compare(grouped(placed(until=now + 100)), now)
+    assert (sorted(everything.added()), everything.delete, everything.refresh) == (sorted(placed()), (), ())
+    assert empty.compare({}, now) == Delta()
     assert empty.present(now, ["ban4_all"]) == []
 
 

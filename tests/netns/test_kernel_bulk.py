@@ -18,7 +18,7 @@ from nftban.errors import KernelError, PermissionNeededError
 from nftban.kernel import codec, compare, trial, wire
 from nftban.kernel.layout import ALL, DEFAULT, Layout
 from nftban.kernel.netlink import NetlinkKernel
-from nftban.kernel.plan import difference
+from nftban.kernel.plan import difference, grouped
 from nftban.kernel.transactions import FEWEST, STEPS
 from nftban.kernel.wire import NetfilterSocket
 from nftban.prefixes import Prefix
@@ -62,7 +62,7 @@ def test_many_at_once_are_what_few_at_a_time_are(kernel: NetlinkKernel, name: st
     assert kernel.apply(Delta(add=tuple(elements)), now) == []
     assert kernel.present(now, [name]) == elements
     at_once = listed(name)
-    assert not kernel.compare(elements, now)
+    assert not kernel.compare(grouped(elements), now)
     assert kernel.apply(Delta(delete=tuple(elements)), now) == []
     assert kernel.present(now) == []
     for i in range(0, len(elements), FEWEST - 1):
@@ -70,7 +70,7 @@ def test_many_at_once_are_what_few_at_a_time_are(kernel: NetlinkKernel, name: st
     assert kernel.present(now, [name]) == elements
     # All but the times, which nft lists to the millisecond.
     assert re.sub(TIMES, "", listed(name)) == re.sub(TIMES, "", at_once)
-    assert not kernel.compare(elements, time.time())
+    assert not kernel.compare(grouped(elements), time.time())
 
 
 @pytest.mark.parametrize("name", [*HASHES, *RANGES])
@@ -170,7 +170,7 @@ def test_expiry_is_right_however_long_it_takes(kernel: NetlinkKernel) -> None:
     now = time.time()
     elements = many("ban4_all", 3 * STEPS, now + 1000)
     assert kernel.apply(Delta(add=tuple(elements)), now) == []
-    assert not kernel.compare(elements, time.time())
+    assert not kernel.compare(grouped(elements), time.time())
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------------
@@ -181,17 +181,17 @@ def test_comparison_finds_what_listing_finds(kernel: NetlinkKernel, name: str) -
     now = time.time()
     wanted = many(name, 3 * compare.SMALL, now + 1000)
     assert kernel.apply(Delta(add=tuple(wanted)), now) == []
-    assert not kernel.compare(wanted, now)
+    assert not kernel.compare(grouped(wanted), now)
     gone = tuple(wanted[100:900:7])
     changed = tuple(Element(e.set, e.first, e.last, None) for e in wanted[::90] if e not in gone)
     strange = tuple(Element(name, e.first - 50, e.first - 50 + (e.last - e.first), None) for e in wanted[5:9])
     for delta in (Delta(delete=gone), Delta(refresh=changed), Delta(add=strange), Delta(delete=tuple(wanted))):
         assert kernel.apply(delta, now) == []
-        found = kernel.compare(wanted, now)
+        found = kernel.compare(grouped(wanted), now)
         assert found
         assert found == difference(wanted, kernel.present(now), now)
-    assert kernel.apply(kernel.compare(wanted, now), now) == []
-    assert not kernel.compare(wanted, now)
+    assert kernel.apply(kernel.compare(grouped(wanted), now), now) == []
+    assert not kernel.compare(grouped(wanted), now)
     assert kernel.present(now) == wanted
 
 
@@ -202,7 +202,7 @@ def test_a_range_with_another_end_is_seen(kernel: NetlinkKernel) -> None:
     shorter = Element(first.set, first.first, first.last - 1, first.until)
     there = [shorter if e is first else e for e in wanted]
     assert kernel.apply(Delta(add=tuple(there)), now) == []
-    delta = kernel.compare(wanted, now)
+    delta = kernel.compare(grouped(wanted), now)
     assert (delta.add, delta.delete, delta.refresh) == ((first,), (shorter,), ())
 
 
@@ -224,16 +224,16 @@ def test_big_sets_are_listed_only_where_something_is_unwanted(
         return dump(self, request)
 
     monkeypatch.setattr(NetfilterSocket, "dump", noted)
-    assert not kernel.compare(wanted, now)
+    assert not kernel.compare(grouped(wanted), now)
     assert kernel.apply(Delta(delete=tuple(wanted[:9])), now) == []
-    assert kernel.compare(wanted, now).add == tuple(wanted[:9])
+    assert kernel.compare(grouped(wanted), now).add == tuple(wanted[:9])
     assert "ban4_all" not in listings
     assert kernel.apply(Delta(add=(*wanted[:9], Element("ban4_all", 77, 77))), now) == []
     # It may be one that has just timed out ...
-    assert not kernel.compare(wanted, now, {"ban4_all": 1})
+    assert not kernel.compare(grouped(wanted), now, {"ban4_all": 1})
     assert "ban4_all" not in listings
     # ... or not.
-    assert [e.first for e in kernel.compare(wanted, now).delete] == [77]
+    assert [e.first for e in kernel.compare(grouped(wanted), now).delete] == [77]
     assert "ban4_all" in listings
 
 
@@ -250,9 +250,9 @@ def test_enobufs_tiny_receive_buffer(netns: object, monkeypatch: pytest.MonkeyPa
         for name in ("ban4_all", "ban4range_all"):
             wanted = many(name, 2 * compare.SMALL, now + 1000)
             assert kernel.apply(Delta(add=tuple(wanted)), now) == []
-            assert kernel.compare(wanted, now) == Delta(), name
+            assert kernel.compare(grouped(wanted), now) == Delta(), name
             assert kernel.apply(Delta(delete=tuple(wanted[::300])), now) == []
-            assert kernel.compare(wanted, now).add == tuple(wanted[::300])
+            assert kernel.compare(grouped(wanted), now).add == tuple(wanted[::300])
             assert kernel.apply(Delta(delete=tuple(wanted)), now) == []
         # Every refusal is named, though most of the kernel's words got lost.
         spans = [Element("ban4range_all", i, i + 1, now + 100) for i in range(10, 310)]
@@ -324,7 +324,7 @@ def test_eperm_without_the_capability(kernel: NetlinkKernel) -> None:
                     with pytest.raises(PermissionNeededError):
                         ours.apply(delta, now)
                 with pytest.raises(PermissionNeededError):
-                    ours.compare([element], now)
+                    ours.compare(grouped([element]), now)
             status = b"!"
         finally:
             os.write(write, status)

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from nftban.kernel import wire
 from nftban.kernel.layout import ALL, DEFAULT, Kind, Layout, Scope
 from nftban.kernel.netlink import NetlinkKernel
-from nftban.kernel.plan import desired, difference
+from nftban.kernel.plan import difference
 from nftban.kernel.transactions import STEPS
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Delta, Element, Origin
+from tests.intent import desired
 
 pytestmark = pytest.mark.usefixtures("netns")
 

@@ -18,9 +18,9 @@ import pytest
 
 from nftban.kernel.layout import ALL, DEFAULT
 from nftban.kernel.netlink import NetlinkKernel
-from nftban.kernel.plan import desired
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Delta, Origin
+from tests.intent import desired
 
 if TYPE_CHECKING:
     from tests.netns.conftest import NetworkNamespace

@@ -23,6 +23,7 @@ from nftban.daemon.pipeline import Pipeline
 from nftban.kernel import plan
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, LogLine, Origin
+from tests.intent import desired
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC).timestamp()
 
@@ -125,11 +126,11 @@ class Stage:
     def drift(self) -> str:
         """How the kernel differs from the bans that hold; empty if it does not."""
         layout, allow = self.assembly.layout, {"allow4", "allow6"}
-        bans = (s.ban for s in self.house.bans)
-        desired = plan.desired(bans, PrefixSet(), layout, self.now)
+        bans = (s.ban for s in self.house.bans.all(self.now))
+        wanted = desired(bans, PrefixSet(), layout, self.now)
         present = self.house.kernel.present(self.now)
         delta = plan.difference(
-            (e for e in desired if e.set not in allow), (e for e in present if e.set not in allow), self.now
+            (e for e in wanted if e.set not in allow), (e for e in present if e.set not in allow), self.now
         )
         return str(delta) if delta else ""
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from nftban.kernel.layout import ALL, Kind, Layout, Scope
 from nftban.kernel.memory import MemoryKernel
-from nftban.kernel.plan import TOLERANCE, desired, difference
+from nftban.kernel.plan import TOLERANCE, difference
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.records import Ban, Element, Origin
+from tests.intent import desired
 
 LAYOUT = Layout(scopes=(Scope("ssh", (22,)),))
 NOW = 1000.0

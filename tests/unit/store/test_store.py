@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -480,3 +481,47 @@ def test_after_a_sync_the_file_alone_has_everything(tmp_path: Path) -> None:
     (tmp_path / "after" / "state.db").write_bytes((tmp_path / "state.db").read_bytes())
     store.close()
     assert Store(tmp_path / "after" / "state.db").live_bans(150.0) == [placed]
+
+
+@pytest.mark.parametrize("version", range(1, sqlite.SCHEMA))
+def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    earlier = sqlite3.connect(tmp_path / "state.db")
+    earlier.executescript((Path(__file__).parent / f"schema{version}.sql").read_text())
+    earlier.close()
+    store, fresh = Store(tmp_path / "state.db"), Store(tmp_path / "fresh.db")
+    assert [(s.id, s.ban.prefix, s.ban.scope, s.score) for s in store.live_bans(150.0)] == [(7, ADDRESS, "smtp", 6)]
+    assert store.live_ends(150.0) == {("smtp", 4, 32): {ADDRESS.first: 900.0}}
+    tables = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
+    assert store._all(tables) == fresh._all(tables)
+    assert store._version() == fresh._version() == sqlite.SCHEMA
+    for opened in (store, fresh):
+        opened.close()
+
+
+def test_the_ends_of_live_bans_are_those_of_the_bans(store: Store) -> None:
+    store.add_ban(ban())
+    store.add_ban(replace(ban(), prefix=P("2001:db8::/64"), until=None))
+    store.add_ban(replace(ban(), prefix=P("198.51.100.9"), until=140.0))
+    store.add_ban(replace(ban(), prefix=P("198.51.100.10")))
+    store.end_ban(P("198.51.100.10"), "mail", 120.0, "unbanned")
+    expected = {
+        ("mail", 4, 32): {ADDRESS.first: ban().until},
+        ("mail", 6, 64): {P("2001:db8::").first: inf},
+    }
+    assert store.live_ends(150.0) == expected
+    assert store.live_by_jail() == {ban().jail: 3}, "the end of one has not been noted"
+    found = store.live_ban(ADDRESS, "mail")
+    assert found is not None and found in store.live_bans(150.0)
+    assert store.live_ban(ADDRESS, "all") is None and store.live_ban(P("198.51.100.10"), "mail") is None
+
+
+def test_only_bans_that_dns_may_change_are_verified_again(store: Store) -> None:
+    plain = replace(ban(), verdict=None, until=1000.0)
+    needing = replace(explained(P("192.0.2.8")), until=1000.0)
+    store.add_ban(plain)
+    placed = store.add_ban(needing)
+    assert placed.needs_listing
+    store.add_ban(replace(needing, prefix=P("192.0.2.9"), until=None))
+    store.add_ban(replace(needing, prefix=P("192.0.2.10"), origin=Origin.MANUAL))
+    ending = store.add_ban(replace(plain, prefix=P("192.0.2.11"), until=200.0))
+    assert sorted(s.id for s in store.bans_to_verify(150.0, 60.0)) == [placed.id, ending.id]
