@@ -12,14 +12,16 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 from nftban.errors import KernelError
 from nftban.kernel import Desired, Kernel, plan
-from nftban.kernel.layout import Layout
-from nftban.prefixes import Prefix, PrefixSet
+from nftban.kernel.columns import Columns
+from nftban.kernel.layout import NETWORK_LENGTH, Kind, Layout
+from nftban.prefixes import BITS, Prefix, PrefixSet
 from nftban.protect.protected import Protected
 from nftban.records import Ban, Delta, Element, Refused
 from nftban.store.sqlite import Store, StoredBan
@@ -31,6 +33,10 @@ Group = tuple[str, int, int]
 
 LINGER = 120.0
 """Seconds after which the kernel has collected what timed out: twice the sets' gc-interval."""
+
+
+PIECE = 1000
+"""Elements that are compared without a pause, which takes 3 ms."""
 
 
 class Bans:
@@ -236,14 +242,36 @@ class Bans:
         delta = self.difference(now)
         return delta, self._kernel.apply(delta, now) if delta else []
 
-    def difference(self, now: float, exact: bool = False) -> Delta:
+    def difference(self, now: float, exact: bool = False, sets: Collection[str] | None = None) -> Delta:
         """What the kernel's sets lack, hold too much or let end at another time; changes nothing.
 
         What ends within a second is left alone: the kernel's clock and ours may differ by that.  exact: big sets are
         listed, which may take long, where else an unwanted element could hide behind others that just timed out.
+        sets: only these; None: all.
         """
         lingering = None if exact else self._lingering(now)
-        return self._worth(self._kernel.compare(self.desired(), now, lingering), now)
+        return self._worth(self._kernel.compare(self.desired(), now, lingering, sets), now)
+
+    def in_doubt(self, now: float) -> set[str]:
+        """The sets for which `difference` has to be asked; for the others `pieces` do."""
+        return self._kernel.in_doubt(self.desired(), now, self._lingering(now))
+
+    def pieces(self, sets: Collection[str]) -> Iterator[Callable[[float], Delta]]:
+        """The difference of these sets without what is unwanted in them, a piece after another: each call takes `now`
+        and some milliseconds, and goes by what is banned when it is called."""
+        for name, elements in self.desired().items():
+            for place in range(0, len(elements) if name in sets else 0, PIECE):
+                yield partial(self._lacking, name, elements[place : place + PIECE])
+
+    def _lacking(self, name: str, elements: Sequence[Element], now: float) -> Delta:
+        spec = self._layout.address_sets[name]
+        if not spec.interval:
+            length = BITS[spec.family] if spec.kind is Kind.ADDRESS else NETWORK_LENGTH[spec.family]
+            ends = self._ends.get((spec.scope, spec.family, length), {})
+            held = {e.first: ends[e.first] for e in elements if ends.get(e.first, now) > now}
+            elements = Columns.of(name, held)
+        delta = self._kernel.lacking(elements, now)
+        return self.difference(now, sets={name}) if delta is None else self._worth(delta, now)
 
     @staticmethod
     def _worth(delta: Delta, now: float) -> Delta:

@@ -89,7 +89,7 @@ class Healing:
                 asyncio.get_running_loop().remove_reader(self._monitor.fileno())
             self._monitor.close()
 
-    def check(self, allow: PrefixSet) -> None:
+    async def check(self, allow: PrefixSet) -> None:
         """Makes the kernel equal to the intent, whoever told what; raises NftbanError where that fails.
 
         allow: what the allow sets are to hold from now on.
@@ -97,7 +97,9 @@ class Healing:
         if not self._begun:
             self._bans.allow = allow
         changes, self._changes = self._changes, []
-        drifted = self._mend(changes, thorough=True)
+        drifted = False
+        if changes or not self._begun or not await self._is_whole():
+            drifted = self._mend(changes, thorough=True)
         if self._resting and not drifted:
             self._resting = False
             self._bouts.clear()
@@ -107,6 +109,20 @@ class Healing:
             self._bans.allow = allow
             now = self._clock()
             self._tell_refused(self._apply(self._bans.difference(now), now), now)
+
+    async def _is_whole(self) -> bool:
+        """Does the kernel hold what it should?  Big sets are looked at in pieces, between which others have a turn."""
+        if self._kernel.drift():
+            return False
+        self._bans.expire(now := self._clock())
+        names = self._bans.in_doubt(now)
+        if self._bans.difference(now, sets=names):
+            return False
+        for piece in self._bans.pieces(set(self._bans.desired()) - names):
+            await asyncio.sleep(0)
+            if piece(self._clock()):
+                return False
+        return True
 
     def status(self) -> dict[str, Any]:
         """drift_found, drift_healed; last: when the latest was found, or None; by_kind: how often what; resting: is

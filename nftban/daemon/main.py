@@ -196,7 +196,7 @@ class Daemon:
             with contextlib.suppress(StoreError):  # the kernel has let it in all the same
                 self.house.bans.lift(prefix, scope, now, "protected")
             self.report(Event(now, "lifted", f"ban lifted: {protected.objection(prefix)}", prefix))
-        self._healing.check(protected.allow)
+        await self._healing.check(protected.allow)
 
     async def expire(self) -> None:
         """Notes which bans are over, and forgets offences that no window holds."""

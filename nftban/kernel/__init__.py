@@ -64,13 +64,31 @@ class Kernel(Protocol):
         """
         ...
 
-    def compare(self, desired: Desired, now: float, lingering: Mapping[str, int] | None = None) -> Delta:
+    def compare(
+        self,
+        desired: Desired,
+        now: float,
+        lingering: Mapping[str, int] | None = None,
+        sets: Collection[str] | None = None,
+    ) -> Delta:
         """What apply() must do to make the kernel hold exactly the desired elements: as plan.difference() of them and
         present(now) says it, but without listing big sets where nothing is wrong.
 
         lingering: by set, how many of its elements may have timed out during the last two minutes.  The kernel
         counts them until it has collected them, and without this number they look like something unwanted, for which
-        the set is listed.
+        the set is listed.  sets: only these are compared, None: all.
+        """
+        ...
+
+    def in_doubt(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> set[str]:
+        """The sets that compare() has to be asked about: all but big ones whose number of elements is no more than
+        desired.  For those lacking() tells the rest, a piece at a time."""
+        ...
+
+    def lacking(self, elements: Sequence[Element], now: float) -> Delta | None:
+        """What apply() must do for these elements of one set to be there; what else is there is not looked at.
+
+        None: in a set of ranges something is missing, and the whole set has to be compared.
         """
         ...
 

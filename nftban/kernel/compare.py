@@ -51,14 +51,19 @@ class Comparison:
         pairs = zip(names, answers, strict=True)
         return {name: codec.set_count(payloads[0]) if payloads else 0 for name, payloads in pairs}
 
-    def delta(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> Delta:
-        """lingering: by set, how many elements may have timed out since the kernel last collected such."""
+    def delta(
+        self, desired: Desired, now: float, lingering: Mapping[str, int], sets: Collection[str] | None = None
+    ) -> Delta:
+        """lingering: by set, how many elements may have timed out since the kernel last collected such; sets: only
+        these, None: all."""
         start = time.monotonic()
         add: list[Element] = []
         refresh: list[Element] = []
         fill: list[Sequence[Element]] = []
         doubtful: dict[str, Sequence[Element]] = {}
         for name, count in self.counts().items():
+            if sets is not None and name not in sets:
+                continue
             spec, elements = self._layout.address_sets[name], _standing(desired.get(name, ()), now)
             if count == 0:
                 fill += [elements] if elements else []
@@ -67,8 +72,8 @@ class Comparison:
                 doubtful[name] = elements
                 continue
             missing, wrong = self._looked_up(spec, elements, now + time.monotonic() - start)
-            most = _counted(spec, elements) - len(missing) + lingering.get(name, 0)
-            if (spec.interval and missing) or (count is not None and count > most):
+            more = _has_more(spec, elements, count, lingering.get(name, 0) - len(missing))
+            if (spec.interval and missing) or more:
                 doubtful[name] = elements
             else:
                 add += missing
@@ -76,6 +81,24 @@ class Comparison:
         now += time.monotonic() - start
         rest = plan.difference(chain.from_iterable(doubtful.values()), self._listed(now, doubtful), now)
         return Delta((*add, *rest.add), rest.delete, (*refresh, *rest.refresh), tuple(fill))
+
+    def in_doubt(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> set[str]:
+        """The sets that are small, or of whose number of elements alone one sees that it is wrong."""
+        found = set()
+        for name, count in self.counts().items():
+            spec, elements = self._layout.address_sets[name], _standing(desired.get(name, ()), now)
+            if _to_list(len(elements), count) or _has_more(spec, elements, count, lingering.get(name, 0)):
+                found.add(name)
+        return found
+
+    def lacking(self, elements: Sequence[Element], now: float) -> Delta | None:
+        """Which of these elements of one set are missing or end at another time; None where ranges are missing, so
+        that their whole set has to be compared."""
+        if not elements:
+            return Delta()
+        spec = self._layout.address_sets[elements[0].set]
+        missing, wrong = self._looked_up(spec, elements, now)
+        return None if spec.interval and missing else Delta(add=tuple(missing), refresh=tuple(wrong))
 
     def _looked_up(self, spec: SetSpec, elements: Sequence[Element], now: float) -> tuple[list[Element], list[Element]]:
         """Those that are missing, and those that are there with another end; of an interval set, if anything is
@@ -130,6 +153,11 @@ def _to_list(wanted: int, count: int | None) -> bool:
     if count is None:
         return wanted <= LISTED
     return wanted <= SMALL or count < wanted // 2
+
+
+def _has_more(spec: SetSpec, elements: Sequence[Element], count: int | None, lingering: int) -> bool:
+    """Does the kernel hold more than these, and as many again as may linger?"""
+    return count is not None and count > _counted(spec, elements) + lingering
 
 
 def _keys(spec: SetSpec, elements: Sequence[Element]) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 
 from nftban.errors import KernelError
@@ -68,8 +68,22 @@ class MemoryKernel:
         desired: Desired,
         now: float,
         lingering: Mapping[str, int] | None = None,  # noqa: ARG002 - what timed out is gone here at once
+        sets: Collection[str] | None = None,
     ) -> Delta:
-        return plan.difference(chain.from_iterable(desired.values()), self.present(now), now)
+        wanted = (elements for name, elements in desired.items() if sets is None or name in sets)
+        return plan.difference(chain.from_iterable(wanted), self.present(now, sets), now)
+
+    def in_doubt(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> set[str]:  # noqa: ARG002
+        # Nobody else has access, and comparing all is quick.
+        return set(self._layout.address_sets)
+
+    def lacking(self, elements: Sequence[Element], now: float) -> Delta | None:
+        if not elements:
+            return Delta()
+        delta = plan.difference(elements, self.present(now, {elements[0].set}), now)
+        if self._layout.address_sets[elements[0].set].interval and delta.add:
+            return None
+        return Delta(delta.add, (), delta.refresh)
 
     def counts(self) -> dict[str, int | None]:
         self._expire(self._clock())

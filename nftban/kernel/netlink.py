@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 
 from nftban.errors import KernelError
@@ -86,11 +86,27 @@ class NetlinkKernel:
                 found += [_element(spec, entry, moment) for entry in entries]
         return found
 
-    def compare(self, desired: Desired, now: float, lingering: Mapping[str, int] | None = None) -> Delta:
-        return Comparison(self._socket, self._layout, self.present).delta(desired, now, lingering or {})
+    def compare(
+        self,
+        desired: Desired,
+        now: float,
+        lingering: Mapping[str, int] | None = None,
+        sets: Collection[str] | None = None,
+    ) -> Delta:
+        return self._comparison.delta(desired, now, lingering or {}, sets)
+
+    def in_doubt(self, desired: Desired, now: float, lingering: Mapping[str, int]) -> set[str]:
+        return self._comparison.in_doubt(desired, now, lingering)
+
+    def lacking(self, elements: Sequence[Element], now: float) -> Delta | None:
+        return self._comparison.lacking(elements, now)
+
+    @property
+    def _comparison(self) -> Comparison:
+        return Comparison(self._socket, self._layout, self.present)
 
     def counts(self) -> dict[str, int | None]:
-        return Comparison(self._socket, self._layout, self.present).counts()
+        return self._comparison.counts()
 
     def find(self, prefix: Prefix, now: float) -> list[Found]:
         specs = [spec for spec in self._layout.address_sets.values() if spec.may_cover(prefix)]

@@ -16,11 +16,14 @@ import socket
 import time
 from collections.abc import Callable
 
+from nftban.errors import KernelError, PermissionNeededError
 from nftban.kernel import migrate, objects
 from nftban.kernel.codec import BadMessageError, Entry
 from nftban.kernel.layout import Layout, SetSpec
 from nftban.kernel.objects import NLMSGHDR_BYTES, Frame
 from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, kernel_error
+
+NFT_TABLE_F_OWNER = 0x2  # linux/netfilter/nf_tables.h
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +49,26 @@ class Table:
             elements, lost = self._carried_over(layout, frame)
             requests = migrate.requests(layout, frame, elements, time.monotonic())
             self._socket.room(sum(len(r.payload) + NLMSGHDR_BYTES for r in requests) + 4 * NLMSGHDR_BYTES)
-            refusals = self._socket.transact(requests)
+            try:
+                refusals = self._socket.transact(requests)
+            except PermissionNeededError:
+                self._say_owner(frame)
+                raise
             if not refusals:
                 if frame.table is None:
                     return []
                 log.warning("table inet %s was not ours as it stood: %s", layout.table, "; ".join((*words, *lost)))
                 return [*words, *lost]
         raise kernel_error(refusals[0].errno, refusals[0].words)
+
+    def _say_owner(self, frame: Frame) -> None:
+        """Raises where it is not our privilege that is missing: another program keeps the table to itself."""
+        if frame.table is not None and frame.table.get("NFTA_TABLE_FLAGS", 0) & NFT_TABLE_F_OWNER:
+            raise KernelError(
+                errno.EPERM,
+                f"another program owns the table inet {self._layout.table} (flags owner) and lets nobody change it",
+                "stop that program, or name another table: [kernel] table",
+            )
 
     def drift(self) -> list[str]:
         """What is not as the layout says, in words."""

@@ -218,6 +218,16 @@ def test_comparing_is_the_difference(kernel: Kernel, count: int) -> None:
     assert (delta.delete, delta.refresh) == ((strange,), (wanted[0],))
     assert kernel.apply(delta, now) == []
     assert kernel.present(now) == wanted
+    by_set = grouped(wanted)
+    assert kernel.in_doubt(by_set, now, {}) <= set(LAYOUT.address_sets)
+    for elements in by_set.values():
+        assert kernel.lacking(elements, now) == Delta() == kernel.lacking([], now)
+        assert kernel.apply(Delta(delete=(elements[1],)), now) == []
+        ranges = elements[0].first != elements[0].last
+        assert kernel.lacking(elements, now) == (None if ranges else Delta(add=(elements[1],)))
+        assert kernel.compare(by_set, now, sets={elements[0].set}) == Delta(add=(elements[1],))
+        assert not kernel.compare(by_set, now, sets={"allow4"})
+        assert kernel.apply(Delta(add=(elements[1],)), now) == []
     # What is over is not wanted, and nothing of it is left.
     over = [Element(e.set, e.first, e.last, now - 1) for e in wanted]
     assert kernel.compare(grouped(over), now).delete == tuple(wanted)

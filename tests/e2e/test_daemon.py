@@ -181,6 +181,8 @@ def test_observing_decides_and_writes_nothing_to_the_kernel(
     nftban.await_ban(CLEAN)
     assert nftban.banned(CLEAN), "it would be"
     assert nftban.json("status")["observe"] is True
+    verified = nftban.json("verify")
+    assert verified["equal"] and verified["elements"] >= 1, "what it would hold is what it decided"
     assert machines.server.run(["nft", "list", "tables"]).stdout == ""
     nftban.stop()
     nftban.start()
