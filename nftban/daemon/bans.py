@@ -40,7 +40,7 @@ PIECE = 1000
 
 
 class Bans:
-    """All bans that hold now.  allow: what the kernel's allow sets are to hold; set anew with every look at it.
+    """All bans that hold now.  allow, feeds: what the kernel's other sets are to hold; whoever knows sets it anew.
 
     In memory are when they end, which takes some hundred bytes each; the rest is the store's.
     """
@@ -53,6 +53,8 @@ class Bans:
         self._ends: dict[Group, dict[int, float]] = {}
         self._unwritten: dict[Key, Ban] = {}
         self.allow = allow
+        # By set.  Of a feed that is not here yet what a start finds in the kernel is left alone.
+        self.feeds: dict[str, Sequence[Element]] = {}
         self._over: deque[tuple[float, str]] = deque()
 
     def load(self, now: float) -> int:
@@ -250,11 +252,19 @@ class Bans:
         sets: only these; None: all.
         """
         lingering = None if exact else self._lingering(now)
-        return self._worth(self._kernel.compare(self.desired(), now, lingering, sets), now)
+        return self._worth(self._kernel.compare(self.desired(), now, lingering, self._known(sets)), now)
 
     def in_doubt(self, now: float) -> set[str]:
         """The sets for which `difference` has to be asked; for the others `pieces` do."""
-        return self._kernel.in_doubt(self.desired(), now, self._lingering(now))
+        return self._kernel.in_doubt(self.desired(), now, self._lingering(now)) & set(self._known(None))
+
+    def _known(self, sets: Collection[str] | None) -> list[str]:
+        """Those of the sets, or of all, of which it is known what they should hold."""
+        return [
+            name
+            for name, spec in self._layout.address_sets.items()
+            if (spec.kind is not Kind.FEED or name in self.feeds) and (sets is None or name in sets)
+        ]
 
     def pieces(self, sets: Collection[str]) -> Iterator[Callable[[float], Delta]]:
         """The difference of these sets without what is unwanted in them, a piece after another: each call takes `now`
@@ -298,8 +308,8 @@ class Bans:
         return self._worth(plan.difference(desired, present, now), now)
 
     def desired(self) -> Desired:
-        """The elements that the kernel should hold."""
-        return plan.desired(self._ends, self.allow, self._layout)
+        """The elements that the kernel should hold, as far as that is known."""
+        return {**plan.desired(self._ends, self.allow, self._layout), **self.feeds}
 
     def _lingering(self, now: float) -> Counter[str]:
         """By set, how many elements timed out lately: the kernel may still count them."""

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from nftban.kernel import codec
 from nftban.kernel.codec import BadMessageError
-from nftban.kernel.columns import Columns
+from nftban.kernel.columns import Columns, RangeColumns
 from nftban.kernel.plan import TOLERANCE
+from nftban.ranges import Keys as Numbers
+from nftban.ranges import moved
 from nftban.records import Element
 
 Octets = NDArray[np.uint8]
@@ -54,16 +56,23 @@ class Keys:
     def other_ends(self, elements: Sequence[Element], now: float, step: int) -> list[Element]:
         """The elements whose `until` is not what every step-th of these says; as many as there are of both."""
         waits = self.expires_in[::step]
-        asked = elements[: len(waits)]
-        until = asked.ends if isinstance(asked, Columns) else [inf if e.until is None else e.until for e in asked]
-        ends = np.array(until, np.float64) - now
+        ends = _ends(elements[: len(waits)]) - now
         with np.errstate(invalid="ignore"):
             same = (ends == waits) | (np.abs(ends - waits) <= TOLERANCE)
         return [elements[i] for i in np.flatnonzero(~same).tolist()]
 
 
-def octets(numbers: Sequence[int], width: int) -> Octets:
+def _ends(elements: Sequence[Element]) -> NDArray[np.float64]:
+    if isinstance(elements, RangeColumns):
+        return np.full(len(elements), elements.end)
+    until = elements.ends if isinstance(elements, Columns) else [inf if e.until is None else e.until for e in elements]
+    return np.array(until, np.float64)
+
+
+def octets(numbers: Sequence[int] | Numbers, width: int) -> Octets:
     """Keys as rows of `width` bytes in network order."""
+    if isinstance(numbers, np.ndarray) and width == 16:
+        return np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, 16)
     if width == 4:
         return np.array(numbers, np.uint32).astype(">u4").view(np.uint8).reshape(-1, 4)
     return np.frombuffer(b"".join([n.to_bytes(width, "big") for n in numbers]), np.uint8).reshape(-1, width)
@@ -79,12 +88,23 @@ def element_list(elements: Sequence[Element], width: int, interval: bool, now: f
         if timed.all():
             return _rows(keys, None, ends - now, width)
         return _rows(keys[~timed], None, None, width) + _rows(keys[timed], None, ends[timed] - now, width)
+    if isinstance(elements, RangeColumns):
+        return _spans(elements, width, now)
     parts: list[tuple[float | None, Sequence[Element]]] = [(None, elements)]
     if now is not None:
         timed_ones = [e for e in elements if e.until is not None]
         lasting = [e for e in elements if e.until is None] if len(timed_ones) < len(elements) else []
         parts = [(None, lasting), (now, timed_ones)]
     return b"".join(_list(several, width, interval, moment) for moment, several in parts if several)
+
+
+def _spans(ranges: RangeColumns, width: int, now: float | None) -> bytes:
+    spans = ranges.spans
+    topmost = len(spans) > 0 and ranges[-1].last == (1 << 8 * width) - 1
+    bounded = spans[:-1] if topmost else spans
+    waits = None if now is None else np.full(len(bounded), ranges.end - now)
+    rows = _rows(octets(bounded.first, width), octets(moved(bounded.last, 1), width), waits, width)
+    return rows + (_list([ranges[-1]], width, True, now) if topmost else b"")
 
 
 def _list(elements: Sequence[Element], width: int, interval: bool, now: float | None) -> bytes:

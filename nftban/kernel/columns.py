@@ -1,22 +1,25 @@
-"""Many elements of one hash set as two columns, keys and ends.
+"""Many elements of one set as columns: keys and ends, or the arrays of a feed's ranges and one end for all.
 
-Takes keys and when they end; gives a sequence of Element records, made one by one as somebody asks for them.
+Takes these; gives a sequence of Element records, made one by one as somebody asks for them.
 Guarantees: in all else it is that sequence; a slice is again columns.  100,000 elements take 2 MB and a few
 milliseconds, where as many records take 20 MB and a tenth of a second; bulk.py reads the columns directly.
-Does not: hold ranges, or elements of several sets.
+Does not: hold elements of several sets, put ranges in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from nftban.records import Element
 
+if TYPE_CHECKING:
+    from nftban.ranges import Spans  # imports numpy, which a daemon without feeds and with few bans never needs
+
 
 class Columns(Sequence[Element]):
-    """set: its name; keys: addresses or networks; ends: epoch seconds, inf where an element never times out."""
+    """Of a hash set.  set: its name; keys: addresses or networks; ends: epoch seconds, inf where it never times out."""
 
     __slots__ = ("ends", "keys", "set")
 
@@ -51,6 +54,37 @@ class Columns(Sequence[Element]):
 
     def __iter__(self) -> Iterator[Element]:
         return (_element(self.set, key, end) for key, end in zip(self.keys, self.ends, strict=True))
+
+
+class RangeColumns(Sequence[Element]):
+    """Of a set of ranges.  set: its name; spans: merged; end: of all of them, epoch seconds."""
+
+    __slots__ = ("end", "set", "spans")
+
+    def __init__(self, set: str, spans: Spans, end: float) -> None:
+        self.set = set
+        self.spans = spans
+        self.end = end
+
+    def standing(self, now: float) -> RangeColumns:
+        """Those that are not over."""
+        return self if self.end > now else self[:0]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @overload
+    def __getitem__(self, place: int) -> Element: ...
+    @overload
+    def __getitem__(self, place: slice) -> RangeColumns: ...
+    def __getitem__(self, place: int | slice) -> Element | RangeColumns:
+        if isinstance(place, slice):
+            return RangeColumns(self.set, self.spans[place], self.end)
+        ((first, last),) = self.spans[[place]].pairs()
+        return Element(self.set, first, last, self.end)
+
+    def __iter__(self) -> Iterator[Element]:
+        return (Element(self.set, first, last, self.end) for first, last in self.spans.pairs())
 
 
 def _element(name: str, key: int, end: float) -> Element:

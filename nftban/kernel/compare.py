@@ -18,7 +18,7 @@ from itertools import chain
 
 from nftban.kernel import Desired, codec, plan
 from nftban.kernel.codec import NFT_MSG_GETSETELEM
-from nftban.kernel.columns import Columns
+from nftban.kernel.columns import Columns, RangeColumns
 from nftban.kernel.layout import Layout, SetSpec
 from nftban.kernel.wire import ATTEMPTS, NetfilterSocket, kernel_error
 from nftban.records import Delta, Element
@@ -144,7 +144,7 @@ class Comparison:
 
 
 def _standing(elements: Sequence[Element], now: float) -> Sequence[Element]:
-    if isinstance(elements, Columns):
+    if isinstance(elements, Columns | RangeColumns):
         return elements.standing(now)
     return [e for e in elements if e.until is None or e.until > now]
 
@@ -173,5 +173,6 @@ def _keys(spec: SetSpec, elements: Sequence[Element]) -> list[int]:
 def _counted(spec: SetSpec, elements: Sequence[Element]) -> int:
     """How many the kernel counts when it holds these: of a range up to the highest address it has no end, and half
     a range it does not count."""
-    topmost = spec.interval and any(e.last == (1 << 8 * spec.width) - 1 for e in elements)
+    # Ranges are ascending: only the last may be up there.
+    topmost = spec.interval and bool(elements) and elements[-1].last == (1 << 8 * spec.width) - 1
     return len(elements) - topmost

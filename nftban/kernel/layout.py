@@ -1,8 +1,8 @@
 """What nftban owns in the kernel: one table, its sets, chains and rules.  The only definition of it.
 
 Takes the table's name, the scopes (named groups of TCP ports; the scope "all" has none and means every packet) and
-the options: scopes that are rejected instead of dropped, a log of what is stopped, devices to stop it at; gives the
-sets, chains and rules as records, the same as text for nft(8), and the set that a prefix belongs to.
+the options: scopes that are rejected instead of dropped, a log of what is stopped, devices to stop it at, list feeds;
+gives the sets, chains and rules as records, the same as text for nft(8), and the set that a prefix belongs to.
 Guarantees: the base chain stands at prerouting, priority raw (-300), before connection tracking, so that a ban also
 stops established connections; allow sets come first and accept, then the bans for all ports, then one jump per scope
 with ports.  With devices the same rules also stand at their ingress hook, where a flood costs less; the chain at
@@ -52,18 +52,19 @@ DEVICE = r"[A-Za-z0-9._@-]{1,15}"
 
 class Kind(StrEnum):
     """What a set holds: addresses that are let through, single banned addresses, banned networks of
-    NETWORK_LENGTH, banned ranges of any other length, the TCP ports of a scope."""
+    NETWORK_LENGTH, banned ranges of any other length, the ranges of a list feed, the TCP ports of a scope."""
 
     ALLOW = "allow"
     ADDRESS = "address"
     NETWORK = "network"
     RANGE = "range"
+    FEED = "feed"
     PORTS = "ports"
 
 
 @dataclass(frozen=True, slots=True)
 class SetSpec:
-    """One kernel set.  family: 4 or 6, 0 for ports; scope: whose bans it holds, "" for the allow sets."""
+    """One kernel set.  family: 4 or 6, 0 for ports; scope: where what it holds is stopped, "" for the allow sets."""
 
     name: str
     kind: Kind
@@ -82,12 +83,22 @@ class SetSpec:
 
     @property
     def interval(self) -> bool:
-        return self.kind in (Kind.ALLOW, Kind.RANGE)
+        return self.kind in (Kind.ALLOW, Kind.RANGE, Kind.FEED)
+
+    @property
+    def timed(self) -> bool:
+        """May its elements time out?"""
+        return self.bans or self.kind is Kind.FEED
 
     @property
     def bans(self) -> bool:
-        """Does it hold bans?  Then its elements may time out and count what they stopped."""
+        """Does it hold bans?  Then its elements also count what they stopped."""
         return self.kind in (Kind.ADDRESS, Kind.NETWORK, Kind.RANGE)
+
+    @property
+    def feed(self) -> str:
+        """Whose ranges it holds; "" where it is no feed's set."""
+        return self.name.partition("_")[2] if self.kind is Kind.FEED else ""
 
     @property
     def size(self) -> int | None:
@@ -160,6 +171,20 @@ class Scope:
         return SetSpec(f"ports_{self.name}", Kind.PORTS, 0, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedSets:
+    """A list feed whose addresses are stopped in a scope."""
+
+    name: str
+    scope: str = ALL
+
+    @property
+    def sets(self) -> tuple[SetSpec, SetSpec]:
+        """Its ranges of IPv4 and of IPv6, however they overlap with other feeds': so one can say whose they are."""
+        four, six = (SetSpec(f"feed{family}_{self.name}", Kind.FEED, family, self.scope) for family in (4, 6))
+        return four, six
+
+
 _ALLOW_SETS = tuple(SetSpec(f"allow{family}", Kind.ALLOW, family, "") for family in (4, 6))
 
 
@@ -168,7 +193,8 @@ class Layout:
     """The table `inet <table>` with these scopes; "all" is put first where it is missing.
 
     reject: the scopes whose banned clients get an answer (a TCP reset, or an ICMP "administratively prohibited");
-    log: how what is stopped is logged, None: not at all; ingress: devices at whose ingress hook it is stopped too.
+    log: how what is stopped is logged, None: not at all; ingress: devices at whose ingress hook it is stopped too;
+    feeds: the list feeds that are enforced.
     Raises UsageError for a name that nft(8) would not read, a port or a scope that does not exist.
     """
 
@@ -177,20 +203,24 @@ class Layout:
     reject: tuple[str, ...] = ()
     log: Log | None = None
     ingress: tuple[str, ...] = ()
+    feeds: tuple[FeedSets, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ingress", tuple(sorted(set(self.ingress))))
         names = [scope.name for scope in self.scopes]
         if ALL not in names:
             object.__setattr__(self, "scopes", (Scope(ALL), *self.scopes))
-        for name in (self.table, *names):
+        feeds = [feed.name for feed in self.feeds]
+        for name in (self.table, *names, *feeds):
             if not _NAME.fullmatch(name):
                 raise UsageError(
-                    f"{name!r} cannot name a table or a scope",
+                    f"{name!r} cannot name a table, a scope or a feed",
                     "use a small letter, then up to 31 small letters, digits, '_' or '-'",
                 )
         if len(set(names)) < len(names):
             raise UsageError(f"a scope is named twice: {', '.join(names)}")
+        if len(set(feeds)) < len(feeds):
+            raise UsageError(f"a feed is named twice: {', '.join(feeds)}")
         for scope in self.scopes:
             if scope.name == ALL and scope.ports:
                 raise UsageError('the scope "all" has no ports: it covers every packet')
@@ -200,9 +230,13 @@ class Layout:
         self._check_options()
 
     def _check_options(self) -> None:
+        scopes = {scope.name for scope in self.scopes}
         for name in self.reject:
-            if name not in (scope.name for scope in self.scopes):
+            if name not in scopes:
                 raise UsageError(f"no scope {name!r} that could be rejected", "name one of [scopes], or all")
+        for feed in self.feeds:
+            if feed.scope not in scopes:
+                raise UsageError(f"feed {feed.name!r}: no scope {feed.scope!r}", "name one of [scopes], or all")
         for device in self.ingress:
             if not re.fullmatch(DEVICE, device, re.ASCII):
                 raise UsageError(f"{device!r} cannot name a network device")
@@ -219,11 +253,12 @@ class Layout:
     def sets(self) -> tuple[SetSpec, ...]:
         """Every set, in the order in which they are made."""
         ports = [scope.port_set for scope in self.scopes if scope.ports]
-        return (*_ALLOW_SETS, *(s for scope in self.scopes for s in scope.sets), *ports)
+        feeds = [s for feed in self.feeds for s in feed.sets]
+        return (*_ALLOW_SETS, *(s for scope in self.scopes for s in scope.sets), *feeds, *ports)
 
     @cached_property
     def address_sets(self) -> dict[str, SetSpec]:
-        """The sets of addresses (bans and allow list) by name; their elements are planned and dumped."""
+        """The sets of addresses (bans, feeds, allow list) by name; their elements are planned and dumped."""
         return {s.name: s for s in self.sets if s.kind is not Kind.PORTS}
 
     @cached_property
@@ -242,14 +277,14 @@ class Layout:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule in order: allow list, bans for all ports, bans per scope; rules for list feeds go last."""
+        """Every rule in order: allow list, bans for all ports, bans per scope; in each chain feeds come last."""
         base = [Rule(BASE_CHAIN, allow, "accept") for allow in _ALLOW_SETS]
         rules: list[Rule] = []
         for scope in sorted(self.scopes, key=lambda scope: bool(scope.ports)):
             if scope.ports:
                 base.append(Rule(BASE_CHAIN, scope.port_set, scope.chain))
-            bans = [Rule(scope.chain, bans, self._outcome(scope)) for bans in scope.sets]
-            (rules if scope.ports else base).extend(bans)
+            stopped = [*scope.sets, *(s for feed in self.feeds if feed.scope == scope.name for s in feed.sets)]
+            (rules if scope.ports else base).extend(Rule(scope.chain, s, self._outcome(scope)) for s in stopped)
         again = [replace(rule, chain=chain) for chain in self.base_chains[1:] for rule in base]
         return (*base, *again, *rules, *self._outcome_rules)
 
@@ -272,7 +307,7 @@ class Layout:
 
     @cached_property
     def _by_scope(self) -> dict[tuple[str, Kind, int], SetSpec]:
-        return {(s.scope, s.kind, s.family): s for s in self.sets}
+        return {(s.scope, s.kind, s.family): s for s in self.sets if s.kind is not Kind.FEED}
 
     def place(self, prefix: Prefix, scope: str, until: float | None = None) -> Element:
         """The element that bans the prefix in the scope; UsageError where there is no such scope."""
@@ -319,20 +354,23 @@ _HEADER = """\
 # ban4_S ban6_S         single addresses banned in scope S
 # ban4net24_S           IPv4 networks /24; ban6net64_S: IPv6 networks /64
 # ban4range_S ban6range_S   prefixes of any other length
+# feed4_F feed6_F       what list feed F names
 # ports_S               the TCP ports of scope S; the scope "all" has none, it covers every packet
 
 """
 
 
 def _set_text(spec: SetSpec) -> str:
-    flags = [flag for flag, is_set in (("interval", spec.interval), ("timeout", spec.bans)) if is_set]
+    flags = [flag for flag, is_set in (("interval", spec.interval), ("timeout", spec.timed)) if is_set]
     lines = [f"type {spec.key_type}"]
     if spec.size:
         lines.append(f"size {spec.size}")
     if flags:
         lines.append(f"flags {','.join(flags)}")
     if spec.bans:
-        lines += ["counter", f"gc-interval {GC_INTERVAL_MS // 1000}s"]
+        lines.append("counter")
+    if spec.timed:
+        lines.append(f"gc-interval {GC_INTERVAL_MS // 1000}s")
     return f"\tset {spec.name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
 
 

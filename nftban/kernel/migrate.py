@@ -97,7 +97,7 @@ def kept(spec: SetSpec, entries: Iterable[Entry], now: float) -> list[Element]:
             whole = first == first & mask and last in (first, first | ~mask & ((1 << 8 * spec.width) - 1))
             last = first if whole else last
         if spec.interval or first == last:
-            until = None if entry.expires_in is None or not spec.bans else now + entry.expires_in
+            until = None if entry.expires_in is None or not spec.timed else now + entry.expires_in
             elements.append(Element(spec.name, first, last, until))
     return elements[: spec.size]
 

@@ -234,7 +234,7 @@ def _object_names(payload: bytes) -> tuple[str, str, bytes]:
 
 
 def _set_attributes(table: str, spec: SetSpec, number: int) -> Attributes:
-    flags = {flag for flag, is_set in (("NFT_SET_INTERVAL", spec.interval), ("NFT_SET_TIMEOUT", spec.bans)) if is_set}
+    flags = {flag for flag, is_set in (("NFT_SET_INTERVAL", spec.interval), ("NFT_SET_TIMEOUT", spec.timed)) if is_set}
     attributes: Attributes = [
         ("NFTA_SET_TABLE", table),
         ("NFTA_SET_NAME", spec.name),
@@ -249,8 +249,9 @@ def _set_attributes(table: str, spec: SetSpec, number: int) -> Attributes:
     ]
     if spec.size is not None:
         attributes.append(("NFTA_SET_DESC", {"attrs": [("NFTA_SET_DESC_SIZE", spec.size)]}))
-    if spec.bans:
+    if spec.timed:
         attributes.append(("NFTA_SET_GC_INTERVAL", GC_INTERVAL_MS))
+    if spec.bans:
         attributes.append(("NFTA_SET_EXPR", _expression("counter")))
     return attributes
 

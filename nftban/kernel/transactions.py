@@ -81,7 +81,7 @@ def steps(delta: Delta, sets: Mapping[str, SetSpec], now: float, in_place: bool)
         *_by_set(sets, adding, add=True),
     ]
     for several in delta.fill:
-        # What is over by now is gone with the first tick of the kernel's clock.
+        # In a hash set what is over by now is gone with the first tick of the kernel's clock.
         found.append(Step(sets[several[0].set], several, delete=False, add=True))
     # All are looked at, so that an unknown set is one even where its elements are over.
     for element in delta.add if len(adding) < len(delta.add) else ():

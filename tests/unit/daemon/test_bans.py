@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,18 @@ import pytest
 from nftban.daemon.bans import Bans
 from nftban.errors import StoreError
 from nftban.kernel import Kernel
-from nftban.kernel.layout import Layout, Scope
+from nftban.kernel.layout import FeedSets, Layout, Scope
 from nftban.kernel.memory import MemoryKernel
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.kernel.plan import difference
 from nftban.prefixes import Prefix, PrefixSet
-from nftban.records import Ban, Delta, Origin
+from nftban.records import Ban, Delta, Element, Origin
 from nftban.store.sqlite import Store
 from tests.contract.test_kernel_backends import fresh_network
 from tests.intent import desired
 from tests.unit.daemon.tiny import Disk, on_small_disk
 
-LAYOUT = Layout(scopes=(Scope("smtp", (25,)),))
+LAYOUT = Layout(scopes=(Scope("smtp", (25,)),), feeds=(FeedSets("drop"),))
 ALLOW = PrefixSet([Prefix.parse("203.0.113.1")])
 
 
@@ -254,3 +255,20 @@ def test_a_full_disk_keeps_nobody_in_or_out(tmp_path: Path) -> None:
         store.close()
 
     on_small_disk(tmp_path, test)
+
+
+def test_a_feed_is_left_alone_until_it_is_known_what_it_should_hold(trio: Trio) -> None:
+    """At a start the kernel still has it; its copy is read later."""
+    held = [Element("feed4_drop", n << 8, (n << 8) + 255, trio.now + 900) for n in (100, 102, 104)]
+    assert trio.kernel.apply(Delta(add=tuple(held)), trio.now) == []
+    assert trio.bans.in_doubt(trio.now).isdisjoint({"feed4_drop"})
+    assert not trio.bans.difference(trio.now)
+    trio.bans.feeds["feed4_drop"] = [replace(held[0], until=trio.now + 1800), held[1]]
+    delta = trio.bans.difference(trio.now)
+    assert (delta.add, delta.delete, delta.refresh) == ((), (held[2],), (held[0],))
+    assert not trio.bans.difference(trio.now, sets={"ban4_all"})
+    assert trio.kernel.apply(delta, trio.now) == []
+    assert not trio.bans.difference(trio.now)
+    trio.kernel.remove()
+    trio.place("203.0.113.7", 600)
+    assert trio.kernel.present(trio.now, {"feed4_drop"}) == held[:2], "a table put back has the feeds too"

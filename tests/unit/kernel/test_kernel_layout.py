@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nftban.errors import UsageError
-from nftban.kernel.layout import ALL, DEFAULT, NETWORK_LENGTH, Kind, Layout, Log, Reject, Scope, ruleset_text
+from nftban.kernel.layout import ALL, DEFAULT, NETWORK_LENGTH, FeedSets, Kind, Layout, Log, Reject, Scope, ruleset_text
 from nftban.prefixes import Prefix
 from nftban.records import Element
 
@@ -157,3 +158,16 @@ def test_at_ingress_stand_the_same_rules_as_at_prerouting() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Layout(scopes=(SSH,), **options)
+
+
+def test_feeds_have_sets_of_their_own_which_come_last_in_their_scope() -> None:
+    layout = replace(DEFAULT, feeds=(FeedSets("drop"), FeedSets("bots", "smtp")))
+    assert {"feed4_drop", "feed6_drop", "feed4_bots", "feed6_bots"} < set(layout.address_sets)
+    smtp = [rule.match.name for rule in layout.rules if rule.chain == "scope_smtp" and rule.match]
+    assert smtp[-2:] == ["feed4_bots", "feed6_bots"]
+    base = [rule.match.name for rule in layout.rules if rule.chain == "prerouting" and rule.match]
+    assert base.index("feed4_drop") > base.index("ban6range_all") and "feed4_bots" not in base
+    assert layout.place(Prefix.parse("10.0.0.0/8"), "all").set == "ban4range_all", "bans never go into a feed's set"
+    for feeds in ((FeedSets("Drop"),), (FeedSets("x"), FeedSets("x")), (FeedSets("x", "pop3"),), (FeedSets("x;y"),)):
+        with pytest.raises(UsageError):
+            replace(DEFAULT, feeds=feeds)
