@@ -16,8 +16,10 @@ def daemon(
 ) -> None:
     """Read logs, judge, and keep the kernel's sets. Runs in the foreground."""
     import asyncio
+    from functools import partial
 
     from nftban.daemon.assemble import checked
     from nftban.daemon.main import run
 
-    raise typer.Exit(asyncio.run(run(checked(config_file(context, config)), observe)))
+    read = partial(checked, config_file(context, config))
+    raise typer.Exit(asyncio.run(run(read(), observe, read)))

@@ -60,8 +60,15 @@ class JailSetup:
         """What the jail's filter makes of a line; sessions are told apart by log, so each log has its matcher."""
         matcher = self.matchers.get(line.source)
         if matcher is None:
-            matcher = self.matchers[line.source] = Matcher(self.compiled)
-        return matcher.match(line, now)
+            matcher = self.matchers[line.source] = Matcher(self.compiled, report=self.report)
+        return matcher.match(line, now, rules)
+
+    def inherit(self, before: JailSetup) -> None:
+        """Goes on with what a jail of this name has counted, and with sessions under way, where both count alike."""
+        self.offences = before.offences
+        self.windows.inherit(before.windows)
+        if self.compiled == before.compiled:
+            self.matchers = before.matchers
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The daemon: the only place where everything meets.
 
-Takes what assemble.py made of the settings; runs until SIGTERM or SIGINT and returns the exit code.
+Takes what assemble.py made of the settings; runs until SIGTERM or SIGINT and returns the exit code.  SIGHUP reads the
+settings anew: one daemon stops, another starts in its place, which takes a moment, while the kernel's bans stand, the
+control socket lets its clients wait, and what the jails counted goes on; settings that cannot be used change nothing.
 Guarantees: the control socket is taken first, so that a second daemon ends before it touches store or kernel; bans
 are in the kernel before the first log line is read; when the daemon stops, however it stops, the kernel's bans stand.
 With `observe` nothing is written to the kernel and bans go into a store of their own (observe.db beside the store).
@@ -24,6 +26,7 @@ from nftban import __version__
 from nftban.control.server import serve
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
+from nftban.daemon.desk import Desk
 from nftban.daemon.heal import Healing
 from nftban.daemon.house import House
 from nftban.daemon.jobs import Jobs
@@ -32,7 +35,7 @@ from nftban.daemon.logs import Logs
 from nftban.daemon.operations import Operations
 from nftban.daemon.pipeline import Pipeline
 from nftban.daemon.reverify import reverify
-from nftban.errors import StoreError
+from nftban.errors import ConfigError, NftbanError, StoreError
 from nftban.kernel import Kernel
 from nftban.kernel.memory import MemoryKernel
 from nftban.kernel.monitor import Monitor
@@ -48,19 +51,17 @@ KEEP = 90 * 86400.0
 """Seconds for which ended bans, events and logins are kept."""
 
 
-async def run(assembly: Assembly, observe: bool) -> int:
-    """Runs the daemon; raises NftbanError where it cannot start."""
+async def run(assembly: Assembly, observe: bool, read: Callable[[], Assembly] | None = None) -> int:
+    """Runs the daemon; raises NftbanError where it cannot start.
+
+    read: gives the settings anew, as they are by then, for SIGHUP; raises ConfigError.  None: there is nothing to read.
+    """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = assembly.loaded
     # First of all: whoever ends us while we start finds the socket, the logs and the store closed in order.
-    signalled = _signalled()
-    # Operations exist only once the house is built; whoever asks earlier waits for it.
-    built: asyncio.Future[Operations] = asyncio.get_running_loop().create_future()
-
-    async def call(op: str, args: dict[str, Any]) -> dict[str, Any]:
-        return await (await asyncio.shield(built)).call(op, args)
-
+    signals = Signals()
+    desk = Desk()
     async with AsyncExitStack() as stack:
         daemon: Daemon | None = None
 
@@ -70,17 +71,56 @@ async def run(assembly: Assembly, observe: bool) -> int:
 
         # Entered last, left first: what clients asked for is done before the store is closed.
         stack.push_async_callback(stop)
-        await stack.enter_async_context(serve(loaded.socket_path, call, loaded.settings.daemon.group))
-        stack.callback(built.cancel)
+        await stack.enter_async_context(serve(loaded.socket_path, desk.call, loaded.settings.daemon.group))
+        stack.callback(desk.close)
         daemon = Daemon(assembly, observe)
         await daemon.start()
-        built.set_result(Operations(daemon.house))
+        desk.open(Operations(daemon.house))
         _notify("READY=1")
         log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
-        await signalled.wait()
+        while await signals.next() == signal.SIGHUP:
+            _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            if read is not None and (newer := await _read_anew(daemon, read)) is not None:
+                await desk.drain()
+                await daemon.stop()
+                daemon = await _succeeded(daemon, newer)
+                desk.open(Operations(daemon.house))
+            _notify("READY=1")
         _notify("STOPPING=1")
     log.info("stopped; the kernel's bans stand")
     return 0
+
+
+async def _read_anew(daemon: Daemon, read: Callable[[], Assembly]) -> Assembly | None:
+    """The settings as they are now; None, and the admin is told, where they cannot be used."""
+    try:
+        newer = await asyncio.to_thread(read)
+    except NftbanError as e:
+        what = "; ".join(map(str, e.faults)) if isinstance(e, ConfigError) else str(e)
+        daemon.report(Event(time.time(), "reload", f"the settings are not taken, the earlier ones stay: {what}"))
+        return None
+    before, after = daemon.house.loaded, newer.loaded
+    if (before.socket_path, before.settings.daemon.group) != (after.socket_path, after.settings.daemon.group):
+        daemon.report(
+            Event(time.time(), "reload", "another control socket or group needs a restart; the old one stays")
+        )
+    return newer
+
+
+async def _succeeded(earlier: Daemon, assembly: Assembly) -> Daemon:
+    """A daemon with these settings in the place of one that has stopped; with its settings where they do not do."""
+    try:
+        daemon = earlier.successor(assembly)
+        await daemon.start()
+    except Exception as e:
+        log.exception("the new settings cannot be used")
+        daemon = earlier.successor(earlier.house.assembly)
+        await daemon.start()
+        text = f"the new settings cannot be used, the earlier ones stay: {e}"
+    else:
+        text = f"settings read anew: {daemon.summary()}"
+    daemon.report(Event(time.time(), "reload", text))
+    return daemon
 
 
 class Daemon:
@@ -160,7 +200,17 @@ class Daemon:
             await self._save()
         await self.house.verifier.close()
         self._lockout.close()
+        if isinstance(self.house.kernel, NetlinkKernel):
+            self.house.kernel.close()
         self._store.close()
+
+    def successor(self, assembly: Assembly) -> Daemon:
+        """One with other settings, to be started when this one has stopped: what its jails have counted goes on."""
+        for jail in assembly.jails:
+            for before in self._assembly.jails:
+                if before.name == jail.name:
+                    jail.inherit(before)
+        return Daemon(assembly, self._observe, self._clock)
 
     def summary(self) -> str:
         jails = ", ".join(f"{j.name} ({', '.join(j.logpaths)})" for j in self._assembly.jails) or "no jail"
@@ -243,16 +293,17 @@ class Daemon:
         }
 
 
-def _signalled() -> asyncio.Event:
-    """Is set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(
-        signal.SIGHUP, log.warning, "SIGHUP: settings are read at start; restart (bans stand meanwhile)"
-    )
-    return stop
+class Signals:
+    """Those that concern us, in the order in which they come; SIGHUP waits until the one before is done with."""
+
+    def __init__(self) -> None:
+        self._come: asyncio.Queue[int] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._come.put_nowait, number)
+
+    async def next(self) -> int:
+        return await self._come.get()
 
 
 def _notify(state: str) -> None:

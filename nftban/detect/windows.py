@@ -44,6 +44,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self._windows)
 
+    def inherit(self, earlier: Windows) -> None:
+        """Goes on with what those have counted; nothing where they count other addresses together."""
+        if self._lengths == earlier._lengths:
+            self._windows = earlier._windows
+
     def add(self, offence: Offence, now: float | None = None) -> Suspect | None:
         """The suspect this offence makes; None where it is too old to count."""
         prefix = self.counted(offence.prefix)

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.unit.daemon.stage import JAIL
 
 ZEN = "zen.spamhaus.org"
 BOT = "203.0.113.7"
+PORT = 'port = "mail"\n'
 
 
 class Process:
@@ -46,7 +48,21 @@ class Process:
         os.environ["NOTIFY_SOCKET"] = str(folder / "notify")
 
     def start(self) -> asyncio.Task[int]:
-        return asyncio.create_task(run(checked(self.folder / "nftban.toml"), observe=True))
+        read = partial(checked, self.folder / "nftban.toml")
+        return asyncio.create_task(run(read(), True, read))
+
+    def change(self, before: str, after: str) -> None:
+        """Another text in the settings."""
+        text = (self.folder / "nftban.toml").read_text()
+        assert before in text
+        (self.folder / "nftban.toml").write_text(text.replace(before, after))
+
+    async def reload(self) -> list[str]:
+        """What is reported of it, the newest first."""
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert (await self.said()).startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert await self.said() == "READY=1"
+        return [e["text"] for e in (await self.ask("status"))["events"] if e["kind"] == "reload"]
 
     async def said(self) -> str:
         """The next word to systemd."""
@@ -85,8 +101,6 @@ def test_from_ready_to_stopping(process: Process, number: int) -> None:
         status = await process.ask("status")
         assert status["observe"] is True
         assert status["sources"][0]["path"] == str(process.log)
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert (await process.ask("ping"))["pid"] == os.getpid()
         os.kill(os.getpid(), number)
         assert await process.said() == "STOPPING=1"
         assert await running == 0
@@ -134,6 +148,67 @@ def test_who_is_asked_about_when_it_stops_is_judged_before(tmp_path: Path) -> No
         store.close()
 
     play(test)
+
+
+def test_new_settings_are_taken_and_what_was_counted_goes_on(process: Process) -> None:
+    async def test() -> None:
+        running = process.start()
+        assert await process.said() == "READY=1"
+        process.write(BOT, 1)
+        await suspects(process, 1)
+        process.change(PORT, PORT + "maxretry = 2\nbantime = 777\n")
+        # Who asks meanwhile waits and has an answer.
+        events, *answers = await asyncio.gather(process.reload(), *(process.ask("ping") for _ in range(20)))
+        assert len(answers) == 20
+        assert events[0].startswith("settings read anew: postfix")
+        status = await process.ask("status")
+        assert [(j["maxretry"], j["bantime"], j["suspects"]) for j in status["jails"]] == [(2, 777, 1)]
+        process.write(BOT, 2)
+        while not (await process.ask("query", address=BOT))["banned"]:
+            await asyncio.sleep(0.01)
+        process.change("bantime = 777", "bantime = 888")
+        await process.reload()
+        assert (await process.ask("query", address=BOT))["banned"], "bans stand"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await process.said() == "STOPPING=1"
+        assert await running == 0
+
+    play(test)
+
+
+def test_settings_that_cannot_be_used_change_nothing(process: Process) -> None:
+    async def test() -> None:
+        running = process.start()
+        assert await process.said() == "READY=1"
+        process.write(BOT, 1)
+        await suspects(process, 1)
+        usual = (await process.ask("status"))["jails"][0]["maxretry"]
+        process.change(PORT, PORT + "maxretry = many\n")
+        (told,) = await process.reload()
+        assert "the earlier ones stay" in told and "nftban.toml:" in told
+        process.change("maxretry = many", "maxretry = 7")
+        # What nobody can see beforehand: the store cannot be opened.
+        (process.folder / "other" / "observe.db").mkdir(parents=True)
+        process.change(f'state = "{process.folder}/state.db"', f'state = "{process.folder}/other/state.db"')
+        told, _ = await process.reload()
+        assert told.startswith("the new settings cannot be used, the earlier ones stay: the store")
+        (jail,) = (await process.ask("status"))["jails"]
+        assert (jail["maxretry"], jail["suspects"]) == (usual, 1)
+        process.change("/other/state.db", "/state.db")
+        process.change("control.sock", "elsewhere.sock")
+        told, again, *_ = await process.reload()
+        assert told.startswith("settings read anew") and "needs a restart" in again
+        assert not (process.folder / "elsewhere.sock").exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await process.said() == "STOPPING=1"
+        assert await running == 0
+
+    play(test)
+
+
+async def suspects(process: Process, count: int) -> None:
+    while (await process.ask("status"))["jails"][0]["suspects"] != count:
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
