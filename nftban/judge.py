@@ -3,23 +3,53 @@
 Takes what a jail counted, what DNS said, what the store remembers, the jail's rules and `now`; gives a `Verdict`
 whose parts add up to its score, so that an admin can redo it by hand.
 Guarantees: no ban without an offence; UNKNOWN answers add nothing and clear nothing; evidence about dynamic ranges
-and reverse DNS (policy evidence) counts only while every offence came in on port 25, at most `policy_limit` together
-and never so much that one offence would be enough; a recent successful login spares whatever the score.
+and names (policy evidence: PBL, reverse DNS, HELO, SPF) counts only while every offence came in on port 25, at most
+`policy_limit` together and never so much that one offence would be enough; a recent successful login spares whatever
+the score; a known mailer (on an allow list, its name leads back, on no other list) is not cut off from port 25 before
+`mailer_factor` times the threshold.
 No I/O, no clock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from nftban.config.words import in_words
-from nftban.records import Action, Answer, Evidence, History, Listing, Part, Service, Suspect, Verdict
+from nftban.records import (
+    Action,
+    Answer,
+    Evidence,
+    History,
+    Listing,
+    NameKind,
+    Part,
+    Service,
+    SpfResult,
+    Suspect,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NamePoints:
+    """What a client's names count on port 25: no PTR, a PTR that does not lead back, one that its network gives to
+    everybody, a HELO that cannot be true or leads elsewhere, a HELO whose SPF forbids the address."""
+
+    no_name: int
+    unconfirmed: int
+    generic: int
+    helo: int
+    spf: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """One jail's settings as the judgement needs them (durations in seconds, bantime None: permanent)."""
+    """One jail's settings as the judgement needs them (durations in seconds, bantime None: permanent).
+
+    smtp: a ban of this jail cuts off port 25.
+    """
 
     jail: str
     scope: str
@@ -30,8 +60,9 @@ class Rules:
     bantime_factor: float
     spare_login: float
     policy_limit: int
-    no_name_points: int
-    unconfirmed_points: int
+    names: NamePoints
+    mailer_factor: int
+    smtp: bool
 
 
 def judge(suspect: Suspect, evidence: Evidence | None, history: History, rules: Rules, now: float) -> Verdict:
@@ -40,25 +71,27 @@ def judge(suspect: Suspect, evidence: Evidence | None, history: History, rules: 
     proof, cap = _evidence_parts(suspect, evidence, rules)
     parts = (*offences, *proof, *cap)
     score = sum(p.points for p in parts)
+    voucher = _voucher(evidence) if rules.smtp and rules.mailer_factor > 1 else ""
+    patient = rules.maxretry * (rules.mailer_factor if voucher else 1)
+    mailer = voucher if evidence and not any(_is_against(e) for e in evidence.listings) else ""
+    threshold = patient if mailer else rules.maxretry
+
+    def verdict(action: Action, rule: str) -> Verdict:
+        return Verdict(action, suspect.prefix, suspect.jail, rules.scope, score, threshold, parts, rule)
+
     if history.login is not None and now - history.login < rules.spare_login:
         ago = in_words(now - history.login)
-        return _verdict(Action.SPARE, suspect, rules, score, parts, f"a successful login {ago} ago spares this address")
-    if score < rules.maxretry or not suspect.offences:
-        return _verdict(Action.WATCH, suspect, rules, score, parts, f"{score} of {rules.maxretry} points")
+        return verdict(Action.SPARE, f"a successful login {ago} ago spares this address")
+    if score < threshold or not suspect.offences:
+        why = f": a known mailer ({mailer}) may do {rules.mailer_factor} times as much" if mailer else ""
+        return verdict(Action.WATCH, f"{score} of {threshold} points{why}")
     # Feathers in the other scale (an allow list's negative points) stay: only what speaks against it is taken away,
     # and with it the cap.
     without = sum(p.points for p in offences) + sum(p.points for p in proof if p.points < 0)
-    return Verdict(
-        Action.BAN,
-        suspect.prefix,
-        suspect.jail,
-        rules.scope,
-        score,
-        rules.maxretry,
-        parts,
-        f"{score} points reach the {rules.maxretry} at which jail {suspect.jail} bans",
-        ban_length(history.bans, rules),
-        without < rules.maxretry,
+    return replace(
+        verdict(Action.BAN, f"{score} points reach the {threshold} at which jail {suspect.jail} bans"),
+        duration=ban_length(history.bans, rules),
+        needs_listing=without < patient,
     )
 
 
@@ -70,8 +103,15 @@ def ban_length(earlier: int, rules: Rules) -> float | None:
     return max(rules.bantime, min(rules.bantime * rules.bantime_factor ** min(earlier, 64), rules.bantime_max))
 
 
-def _verdict(action: Action, suspect: Suspect, rules: Rules, score: int, parts: tuple[Part, ...], rule: str) -> Verdict:
-    return Verdict(action, suspect.prefix, suspect.jail, rules.scope, score, rules.maxretry, parts, rule)
+def _voucher(evidence: Evidence | None) -> str:
+    """The allow list that knows the address as a mailer whose name leads back to it; empty where none does."""
+    if evidence is None or not evidence.reverse.confirmed:
+        return ""
+    return next((e.zone for e in evidence.listings if e.answer is Answer.LISTED and e.points < 0), "")
+
+
+def _is_against(listing: Listing) -> bool:
+    return listing.answer is Answer.LISTED and listing.points > 0
 
 
 def _offence_parts(suspect: Suspect, rules: Rules) -> tuple[Part, ...]:
@@ -101,11 +141,7 @@ def _evidence_parts(
         for e in evidence.listings
         if e.answer is Answer.LISTED and e.policy_points
     ]
-    reverse = evidence.reverse
-    if reverse.has_name is False and rules.no_name_points:
-        policy.append(Part(rules.no_name_points, "no PTR record"))
-    elif reverse.has_name and reverse.confirmed is False and rules.unconfirmed_points:
-        policy.append(Part(rules.unconfirmed_points, f"PTR {reverse.names[0]} does not lead back to the address"))
+    policy += [p for p in name_parts(evidence, rules.names) if p.points]
     if not policy:
         return listed, ()
     if any(o.service is not Service.SMTP for o in suspect.offences):
@@ -115,6 +151,25 @@ def _evidence_parts(
     over = sum(p.points for p in policy) - limit
     cap = Part(-over, f"evidence about ranges and names counts at most {limit}")
     return (*listed, *policy), (cap,) if over > 0 else ()
+
+
+def name_parts(evidence: Evidence, points: NamePoints) -> Iterator[Part]:
+    """What speaks against the client's names (reverse DNS, HELO, SPF), before any limit; a part may have 0 points."""
+    reverse, helo, spf = evidence.reverse, evidence.helo, evidence.spf
+    if reverse.has_name is False:
+        yield Part(points.no_name, "no PTR record")
+    elif reverse.has_name and reverse.confirmed is False:
+        yield Part(points.unconfirmed, f"PTR {reverse.names[0]} does not lead back to the address")
+    if reverse.kind is NameKind.GENERIC:
+        yield Part(points.generic, f"PTR {reverse.names[0]} is a name that its network gives to everybody")
+    # Whose name it is said that this address may use it.
+    allowed = spf is not None and spf.result is SpfResult.PASS
+    if helo is not None and helo.fault:
+        yield Part(points.helo, f"HELO {helo.name} is {helo.fault}")
+    elif helo is not None and helo.forward is False and not helo.same_organisation and not allowed:
+        yield Part(points.helo, f"HELO {helo.name} does not lead to the address")
+    if spf is not None and spf.result is SpfResult.FAIL:
+        yield Part(points.spf, f"SPF of HELO {spf.domain} forbids the address: {spf.reason}")
 
 
 def _listing_words(listing: Listing) -> str:

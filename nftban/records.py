@@ -136,9 +136,19 @@ class Listing:
     logged: bool = False
 
 
+class NameKind(StrEnum):
+    """What an address's name looks like.  GENERIC: given by the network to everybody in it, as a home connection's
+    is; CLOUD: a rented machine's as its provider made it; NAMED: somebody chose it."""
+
+    NAMED = "named"
+    GENERIC = "generic"
+    CLOUD = "cloud"
+
+
 @dataclass(frozen=True, slots=True)
 class ReverseDNS:
-    """PTR and forward confirmation.  has_name, confirmed: True, False or None where DNS gave no clear answer."""
+    """PTR and forward confirmation.  has_name, confirmed: True, False or None where DNS gave no clear answer;
+    kind: of its names, None where it has none; logged: found out by the mail server itself, not asked."""
 
     names: tuple[str, ...] = ()
     has_name: bool | None = None
@@ -146,16 +156,62 @@ class ReverseDNS:
     reason: str = ""
     asked: float = 0.0
     ttl: int = 0
+    kind: NameKind | None = None
+    logged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Helo:
+    """The name a client gave itself.
+
+    fault: why no honest client says it ("no full domain name", "our own name", ...), else empty; forward: does it
+    lead to the client's address, same_organisation: is it in the same registered domain as the client's confirmed
+    PTR name; both None where that cannot be said.
+    """
+
+    name: str
+    fault: str = ""
+    forward: bool | None = None
+    same_organisation: bool | None = None
+    reason: str = ""
+    asked: float = 0.0
+    ttl: int = 0
+
+
+class SpfResult(StrEnum):
+    """RFC 7208 2.6."""
+
+    NONE = "none"
+    NEUTRAL = "neutral"
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    SOFTFAIL = "softfail"
+    TEMPERROR = "temperror"
+    PERMERROR = "permerror"
+
+
+@dataclass(frozen=True, slots=True)
+class Spf:
+    """What the owner of `domain` (the HELO name) says of the client's address."""
+
+    result: SpfResult
+    domain: str
+    reason: str = ""
+    asked: float = 0.0
+    ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything DNS said about one address; `complete` is False where the deadline cut the asking short."""
+    """Everything DNS said about one address; `complete` is False where the deadline cut the asking short.
+    helo, spf: None where no HELO name was known."""
 
     prefix: Prefix
     listings: tuple[Listing, ...] = ()
     reverse: ReverseDNS = ReverseDNS()
     complete: bool = True
+    helo: Helo | None = None
+    spf: Spf | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAXRETRY = 6
+"""Points at which the shipped settings ban."""
+
 Line = tuple[str, str]
 """Program below postfix/, message with {client} for `name[address]`."""
 

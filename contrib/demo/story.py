@@ -267,7 +267,7 @@ class Story:
         offences = len(judged["offences"]) if judged else 0
         never = mailer.bans == 0 and not mailer.entries
         self.scene.checks.spared.settle(
-            never and judged is not None and offences >= judged["threshold"] > judged["score"],
+            never and judged is not None and offences >= cast.MAXRETRY > judged["score"],
             f"{mailer.address}: {offences} offences, {judged['score'] if judged else 0} points, {mailer.bans} bans",
         )
 

@@ -7,6 +7,7 @@ and ends with 69 where none runs (what can be seen without it is shown).
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import typer
 
@@ -27,9 +28,15 @@ def why(context: typer.Context, address: Address, config: Config = None, as_json
         show(report.why(result, time.time()))
 
 
-def check(context: typer.Context, address: Address, config: Config = None, as_json: AsJson = False) -> None:
+def check(
+    context: typer.Context,
+    address: Address,
+    helo: Annotated[str, typer.Option(metavar="NAME", help="The name it gives itself: check that and its SPF.")] = "",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
     """Ask the DNSBLs and reverse DNS about an address now."""
-    result = operate(settings(context, config), "check", {"address": address})
+    result = operate(settings(context, config), "check", {"address": address, **({"helo": helo} if helo else {})})
     if as_json:
         write_json(result)
     else:

@@ -14,6 +14,7 @@ from nftban.prefixes import Prefix
 from nftban.records import Element, Evidence, Offence
 from nftban.store.sqlite import StoredBan
 from nftban.verify.verify import ZoneStatus
+from nftban.verify.zones import Provider
 
 
 def ban_row(stored: StoredBan) -> Json:
@@ -42,6 +43,21 @@ def zone_row(status: ZoneStatus) -> Json:
         "queries_today": status.queries,
         "budget": status.budget,
         "tested": status.tested,
+    }
+
+
+def known_row(provider: Provider) -> Json:
+    """What is known of zones that are not asked; points: what their codes count, the biggest first."""
+    points = {code.points for code in provider.codes if code.counts}
+    return {
+        "names": list(provider.names),
+        "keyed": list(provider.keyed),
+        "points": sorted(points, key=abs, reverse=True),
+        "limit": provider.limit,
+        "about": provider.about,
+        "terms": provider.terms,
+        "home": provider.home,
+        "refused": provider.refused,
     }
 
 
@@ -90,8 +106,11 @@ def offence_row(house: House, offence: Offence) -> Json:
     }
 
 
-def evidence_rows(evidence: Evidence) -> Json:
-    return {"listings": to_plain(evidence.listings), "reverse": to_plain(evidence.reverse)}
+def evidence_rows(evidence: Evidence | None) -> Json:
+    """None: DNS was not asked."""
+    if evidence is None:
+        return {"listings": [], "reverse": None, "helo": None, "spf": None}
+    return {name: to_plain(getattr(evidence, name)) for name in ("listings", "reverse", "helo", "spf")}
 
 
 def watched_row(house: House, judged: Judged) -> Json:
@@ -103,5 +122,5 @@ def watched_row(house: House, judged: Judged) -> Json:
         "rule": verdict.rule,
         "parts": to_plain(verdict.parts),
         "offences": [offence_row(house, o) for o in judged.suspect.offences],
-        **(evidence_rows(evidence) if evidence else {"listings": [], "reverse": None}),
+        **evidence_rows(evidence),
     }

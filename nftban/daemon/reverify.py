@@ -2,8 +2,9 @@
 
 Takes the house and the jails; lifts a ban that would not be made today because the address is no longer listed, and
 makes one longer that is about to end while the address is still listed.
-Guarantees: UNKNOWN changes nothing: a ban is lifted only by zones that answered "clear", and made longer only by
-one that answered "listed".  The judgement is the same function as the first time, on the offences that were stored.
+Guarantees: UNKNOWN changes nothing: a ban is lifted only by zones that answered "clear" and passed a test since, and
+made longer only by one that answered "listed".  The judgement is the same function as the first time, on the offences
+that were stored.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Calla
     # Only who listed it can delist it; and new suspects need the zones' budget more than those already banned.
     listing = {e.zone for e in ban.evidence.listings if e.answer is Answer.LISTED and e.points >= 0} or None
     told = Told(helo=ban.evidence.helo.name if ban.evidence.helo else "")
-    fresh = await house.verifier.evidence(ban.evidence.prefix, house.clock(), told, only=listing, modest=True)
+    asked = house.clock()
+    fresh = await house.verifier.evidence(ban.evidence.prefix, asked, told, only=listing, modest=True)
+    clear = {e.zone for e in fresh.listings if e.answer is Answer.CLEAR}
+    if stored.needs_listing and not await house.verifier.confirmed(clear, asked, house.clock()):
+        return  # a zone that was emptied says "clear" of everybody
     now = house.clock()
     current = house.bans.get(ban.prefix, ban.scope)
     if current is None or current.id != stored.id or not ban.holds(now):

@@ -134,6 +134,9 @@ def _evidence(of: Json, address: str, now: float) -> Iterator[RenderableType]:
     if of.get("reverse"):
         yield indented(Text("Reverse DNS", style="bold"))
         yield indented(reverse(of["reverse"], now), 4)
+    if of.get("helo"):
+        yield indented(Text("HELO", style="bold"))
+        yield indented(helo(of["helo"], of.get("spf"), now), 4)
     if of.get("offences"):
         yield indented(heading("Log lines", counted(len(of["offences"]), "offence")))
         yield indented(_offences(of["offences"], address), 4)
@@ -167,8 +170,30 @@ def reverse(found: Json, now: float) -> RenderableType:
     word, style = leads_back[found["confirmed"]] if found["names"] else has_name[found["has_name"]]
     table = columns("", "dim", "")
     asked = clock(found["asked"], now) if found.get("asked") else ""
+    if found.get("logged"):
+        asked = "by the server"
     names = " ".join(shown(name) for name in found["names"])
-    table.add_row(Text(word, style=style), asked, "  ".join(filter(None, (names, shown(found["reason"])))))
+    kind = _KINDS.get(found.get("kind") or "", "")
+    table.add_row(Text(word, style=style), asked, "  ".join(filter(None, (names, kind, shown(found["reason"])))))
+    return table
+
+
+_KINDS = {"generic": "(a name that its network gives to everybody)", "cloud": "(a rented machine's name, as given)"}
+
+_SPF = {"pass": "green", "fail": "bold red", "softfail": "red"}
+
+
+def helo(said: Json, spf: Json | None, now: float) -> RenderableType:
+    """The name the client gave itself, and what its owner's SPF policy says of the address."""
+    leads = {True: ("leads back", "green"), False: ("leads elsewhere", "red"), None: ("unconfirmed", "yellow")}
+    word, style = ("false", "bold red") if said["fault"] else leads[said["forward"]]
+    table = columns("", "dim", "")
+    same = {True: "same organisation as its PTR name", False: "another organisation than its PTR name"}
+    about = filter(None, (shown(said["name"]), shown(said["reason"]), same.get(said["same_organisation"], "")))
+    table.add_row(Text(word, style=style), clock(said["asked"], now) if said["asked"] else "", "  ".join(about))
+    if spf:
+        result = Text(f"SPF {spf['result']}", style=_SPF.get(spf["result"], "yellow"))
+        table.add_row(result, clock(spf["asked"], now) if spf["asked"] else "", shown(spf["reason"]))
     return table
 
 

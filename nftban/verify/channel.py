@@ -3,8 +3,9 @@
 Takes a query in wire format (RFC 1035 4.1); gives the server's answer to a callback.
 Guarantees: an answer is handed on only if it came from the server's address and port to the port we asked from
 (connected socket), carries the random ID of an outstanding query, and repeats its question; everything else is
-counted as a stray and dropped.  A socket with its random port serves 200 queries, then a new one takes over and the
-old one closes when its last query is done.  Closed ports are reported at once (ECONNREFUSED).
+counted as a stray and dropped.  A socket with its random port serves 200 queries, no two with the same ID, then a new
+one takes over and the old one closes when its last query is done.  What has arrived is read in one go.  Closed ports
+are reported at once (ECONNREFUSED).
 Does not: repeat by itself, time out, or look into an answer behind its question.
 """
 
@@ -21,6 +22,8 @@ QUERIES_PER_SOCKET = 200
 RECEIVE_BUFFER = 1 << 20
 """The default holds 256 small datagrams, fewer than a burst of answers."""
 READS_AT_ONCE = 64
+LARGEST_DATAGRAM = 4096
+"""Without EDNS an answer over UDP has at most 512 bytes; one that is cut off here cannot be parsed."""
 
 Deliver = Callable[[Server, "bytes | None"], None]
 """Called with the answer, or with None where the server's port is closed or unreachable."""
@@ -30,11 +33,20 @@ def answers(message: bytes, query: bytes) -> bool:
     """Is the message a response to this query: same ID, same question (letter case aside)?"""
     return (
         len(message) >= len(query)
-        and message[:2] == query[:2]
         and message[2] & 0xF8 == 0x80  # QR set, opcode QUERY
+        and message[:2] == query[:2]
         and message[4:6] == b"\0\1"
-        and message[12 : len(query)].lower() == query[12:].lower()
+        and (message.startswith(query[12:], 12) or message[12 : len(query)].lower() == query[12:].lower())
     )
+
+
+def _query_ids() -> list[bytes]:
+    """Random, distinct, one for each query of a socket."""
+    drawn: set[bytes] = set()
+    while len(drawn) < QUERIES_PER_SOCKET:
+        more = secrets.token_bytes(4 * QUERIES_PER_SOCKET)
+        drawn.update(more[i : i + 2] for i in range(0, len(more), 2))
+    return list(drawn)[:QUERIES_PER_SOCKET]
 
 
 class Ticket:
@@ -63,7 +75,7 @@ class Channel:
 
     def ask(self, query: bytes, deliver: Deliver) -> Ticket | None:
         """Send a query (its ID is replaced by a random one); None where there is no way to the server."""
-        if self._socket is None or self._socket.left == 0:
+        if self._socket is None or self._socket.used_up:
             if self._socket is not None:
                 self._socket.retire()
             try:
@@ -98,7 +110,7 @@ class _Socket:
     """One connected UDP socket."""
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
-        self.left = QUERIES_PER_SOCKET
+        self._ids = _query_ids()
         self._channel, self._loop = channel, loop
         self._tickets: dict[bytes, Ticket] = {}
         self._retired = False
@@ -114,11 +126,12 @@ class _Socket:
             raise
         loop.add_reader(self._socket.fileno(), self._readable)
 
+    @property
+    def used_up(self) -> bool:
+        return not self._ids
+
     def ask(self, query: bytes, deliver: Deliver) -> Ticket:
-        self.left -= 1
-        query_id = secrets.token_bytes(2)
-        while query_id in self._tickets:
-            query_id = secrets.token_bytes(2)
+        query_id = self._ids.pop()
         ticket = Ticket(self, query_id + query[2:], deliver)
         self._tickets[query_id] = ticket
         self.transmit(ticket)
@@ -129,8 +142,8 @@ class _Socket:
             self._socket.send(ticket.query)
         except BlockingIOError:
             pass  # the send buffer is full: as good as lost on the way, and repeated like that
-        except OSError:
-            self._loop.call_soon(ticket.deliver, self._channel.server, None)
+        except OSError:  # what an earlier query met, told to this one
+            self._loop.call_soon(self._unreachable)
 
     def release(self, ticket: Ticket) -> None:
         self._tickets.pop(ticket.query[:2], None)
@@ -149,17 +162,24 @@ class _Socket:
             self._socket.close()
 
     def _readable(self) -> None:
+        receive, tickets = self._socket.recv, self._tickets
         for _ in range(READS_AT_ONCE):
             try:
-                message = self._socket.recv(65535)
+                message = receive(LARGEST_DATAGRAM)
             except BlockingIOError:
                 return
-            except OSError:  # an ICMP error: it names no query, so it is about all of them
-                for ticket in list(self._tickets.values()):
-                    ticket.deliver(self._channel.server, None)
+            except OSError:
+                self._unreachable()
                 return
-            ticket_ = self._tickets.get(message[:2])
-            if ticket_ is None or not answers(message, ticket_.query):
+            found = tickets.get(message[:2])
+            if found is None or not answers(message, found.query):
                 self._channel.strays += 1
-            else:
-                ticket_.deliver(self._channel.server, message)
+                continue
+            found.deliver(self._channel.server, message)
+            if self._socket.fileno() < 0:  # that was the last answer a retired socket waited for
+                return
+
+    def _unreachable(self) -> None:
+        """An ICMP error names no query, so it is about all of them."""
+        for ticket in list(self._tickets.values()):
+            ticket.deliver(self._channel.server, None)

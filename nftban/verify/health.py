@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from nftban.records import Answer, Listing
+from nftban.records import Answer, Evidence, Listing
 from nftban.verify.outcomes import Failed, Missing, Outcome, Records
 from nftban.verify.zones import Alarm, AlarmKind, Zone, alarm_in, counts_nothing
 
@@ -80,6 +80,29 @@ class Transition:
     why: str
     time: float
     good: float | None
+
+    @property
+    def is_trip(self) -> bool:
+        """Does this make what the zone said lately worthless?"""
+        return self.after is State.LISTS_WORLD
+
+
+def voided(evidence: Evidence, change: Transition) -> Evidence:
+    """The evidence without what the zone listed since its last good test, where the change is a trip."""
+    if not change.is_trip:
+        return evidence
+
+    def void(listing: Listing) -> bool:
+        since_good = change.good is None or listing.asked > change.good
+        return listing.zone == change.zone and listing.answer is Answer.LISTED and since_good
+
+    return replace(
+        evidence,
+        listings=tuple(
+            Listing(e.zone, Answer.UNKNOWN, reason=f"void: the zone {change.after}", asked=e.asked) if void(e) else e
+            for e in evidence.listings
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 Takes the text of postscreen_dnsbl_sites (postconf(5)): `zen.spamhaus.org=127.0.0.[2..4;9]*5`,
 `list.dnswl.org=127.0.[2..15].[2..3]*-5`, `bl.example.com`, `bl.example.com*2`.  Each of the four fields of `codes`
-is a number, or numbers and ranges `low..high` separated by ";" in brackets.  The weight defaults to 1; a negative
-one is for allow lists; 0 asks without counting.  Gives rules, and every fault with its position and advice.
+is a number, or numbers and ranges `low..high` separated by ";" in brackets.  The weight defaults to 1,
+and of an entry without codes to what is known of the zone; a negative one is for allow lists; 0 asks without counting.
+Gives rules, and every fault with its position and advice.
 Guarantees: neither the repr of a rule nor a fault's words contain the zone's name, which may hold an account key.
 Stricter than Postfix: the first field of `codes` must be 127, since any other answer is no DNSBL answer (RFC 5782
 2.1), ranges must ascend, and weights stay within -1000..1000.  Does not: know which zones exist.
@@ -54,12 +55,14 @@ class CodePattern:
 @dataclass(frozen=True, slots=True)
 class ZoneRule:
     """One entry.  zone: the name to ask, in small letters, perhaps with an account key and therefore not in the
-    repr; pattern: None where the entry has no `=codes`; weight: points; position: offset of the entry."""
+    repr; pattern: None where the entry has no `=codes`; weight: points; position: offset of the entry; bare: it has
+    neither codes nor points of its own, and takes what is known of the zone."""
 
     zone: str = field(repr=False)
     pattern: CodePattern | None = None
     weight: int = 1
     position: int = 0
+    bare: bool = False
 
     @property
     def filter_text(self) -> str:
@@ -106,7 +109,7 @@ def _rule(token: str, start: int) -> ZoneRule:
                 start + len(site) + 1, "the weight is not a whole number from -1000 to 1000", "write it as *3 or *-4"
             )
         weight = int(weight_text)
-    return ZoneRule(name, pattern, weight, start)
+    return ZoneRule(name, pattern, weight, start, bare=not (equals or star))
 
 
 def _zone_name(text: str, start: int) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RecordType = Literal["A", "AAAA", "PTR", "TXT"]
+RecordType = Literal["A", "AAAA", "PTR", "TXT", "MX"]
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """values: addresses, names without the final dot, or TXT strings, as text with unprintable bytes escaped, sorted;
-    ttl: seconds they may be used from now."""
+    """values: addresses, names without the final dot, TXT strings joined, or MX as `PREFERENCE NAME.`, as text with
+    unprintable bytes escaped, sorted; ttl: seconds they may be used from now."""
 
     values: tuple[str, ...]
     ttl: int

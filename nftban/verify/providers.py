@@ -2,10 +2,12 @@
 
 Takes directories of TOML files, the first one first: a file there masks those of the same name in later ones.
 Each `[[zone]]` table has `names` and, where they differ from the default, `keyed` (names that need an account key
-before them), `codes` (tables of `code` in Postfix's notation, `meaning`, and `policy = true` for dynamic ranges or
-`counts = false` for answers that are no listing), `errors` (`code`, `meaning`, `backoff` in seconds), `limit`
-(queries a day), `ipv6`, `test_listed` and `test_clear` (addresses), `refused` (why nobody should use it), `home`
-and `about` for the reader.  Gives `Provider`s and every fault.
+before them), `codes` (tables of `code` in Postfix's notation, `meaning`, `points`, and `policy = true` for dynamic
+ranges or `counts = false` for answers that are no listing), `points` (of the codes that give none; negative: an allow
+list),
+`errors` (`code`, `meaning`, `backoff` in seconds), `limit` (queries a day), `ipv6`, `test_listed` and `test_clear`
+(addresses), `refused` (why nobody should use it), `about`, `terms` (who may ask it) and `home` for the reader.  Gives
+`Provider`s and every fault.
 Guarantees: a faulty table is left out and reported; the others stand.  Does not: fetch anything.
 """
 
@@ -32,6 +34,8 @@ _KEYS = {
     "refused": str,
     "home": str,
     "about": str,
+    "terms": str,
+    "points": int,
 }
 
 
@@ -89,13 +93,16 @@ def _provider(table: Any) -> Provider:
     return Provider(
         names,
         keyed,
-        tuple(_code(code) for code in table.get("codes", [])),
+        tuple(_code(code, table.get("points", 1)) for code in table.get("codes", [])),
         tuple(_error(error) for error in table.get("errors", [])),
         table.get("limit"),
         ipv6,
         table.get("refused", ""),
         _points(table, "test_listed", TEST_LISTED, ipv6),
         _points(table, "test_clear", TEST_CLEAR, ipv6),
+        table.get("about", ""),
+        table.get("terms", ""),
+        table.get("home", ""),
     )
 
 
@@ -104,9 +111,10 @@ def _points(table: Any, key: str, default: tuple[bytes, ...], ipv6: bool) -> tup
     return points if ipv6 else tuple(p for p in points if len(p) == 4)
 
 
-def _code(table: Any) -> Code:
-    _only(table, {"code", "meaning", "policy", "counts"})
-    return Code(parse_codes(table["code"]), table["meaning"], table.get("policy", False), table.get("counts", True))
+def _code(table: Any, points: int) -> Code:
+    _only(table, {"code", "meaning", "policy", "counts", "points"})
+    policy, counts = table.get("policy", False), table.get("counts", True)
+    return Code(parse_codes(table["code"]), table["meaning"], policy, counts, int(table.get("points", points)))
 
 
 def _error(table: Any) -> ErrorCode:
@@ -115,6 +123,8 @@ def _error(table: Any) -> ErrorCode:
 
 
 def _only(table: Any, keys: set[str]) -> None:
+    if not isinstance(table, dict):
+        raise ValueError(f"a code is a table with {', '.join(sorted(keys))}, not {table!r}")
     for key in table:
         if key not in keys:
             raise ValueError(f"unknown key {key!r} in a code; known are {', '.join(sorted(keys))}")

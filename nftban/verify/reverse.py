@@ -4,16 +4,19 @@ Takes an address; gives a ReverseDNS, asked through a Resolver or judged from ou
 Guarantees: "no name" only on NXDOMAIN or NODATA; an error or timeout is None, no evidence.  Confirmed if any of the
 first 10 names has the address among its A or AAAA records, IPv4-mapped IPv6 being IPv4; not confirmed only if all
 of these answered; an address without a name is not confirmed.  Names are hostile text: dnspython escapes what is
-not printable ASCII.  Does not: call a name generic, or judge.  Source: RFC 1035 3.5, RFC 3596 2.5, RFC 8601 2.7.3.
+not printable ASCII.  A name that the mail server confirmed itself (`logged_name`) is not asked for again.
+Does not: judge.  Source: RFC 1035 3.5, RFC 3596 2.5, RFC 8601 2.7.3.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from nftban.prefixes import Prefix
 from nftban.records import ReverseDNS
+from nftban.verify.generic import NameWords, kind_of
 from nftban.verify.outcomes import Failed, Missing, Outcome, Records, RecordType
 from nftban.verify.resolver import Resolver
 from nftban.verify.zones import packed_query_name
@@ -57,7 +60,13 @@ def judged(prefix: Prefix, ptr: Outcome, forward: Forward, now: float) -> Revers
     return ReverseDNS(names, True, False, "no PTR name leads back to the address", now, ttl)
 
 
-async def reverse_dns(prefix: Prefix, resolver: Resolver, now: float) -> ReverseDNS:
+def logged_name(prefix: Prefix, name: str, words: NameWords, now: float) -> ReverseDNS:
+    """The PTR name that Postfix wrote beside the address: it does so only after asking back itself."""
+    kind = kind_of([name], prefix, words)
+    return ReverseDNS((name,), True, True, "confirmed by the mail server", now, 0, kind, logged=True)
+
+
+async def reverse_dns(prefix: Prefix, resolver: Resolver, words: NameWords, now: float) -> ReverseDNS:
     """Ask for PTR, then for the A and AAAA of all its names at once."""
     if not prefix.is_single:
         return ReverseDNS(reason="a prefix has no reverse name", asked=now)
@@ -66,7 +75,8 @@ async def reverse_dns(prefix: Prefix, resolver: Resolver, now: float) -> Reverse
     asks = (resolver.lookup(name, kind, minor=True) for name in names for kind in _ADDRESSES)
     outcomes = await asyncio.gather(*asks)
     forward = {name: (outcomes[2 * i], outcomes[2 * i + 1]) for i, name in enumerate(names)}
-    return judged(prefix, ptr, forward, now)
+    found = judged(prefix, ptr, forward, now)
+    return replace(found, kind=kind_of(names, prefix, words))
 
 
 def _leads_to(outcome: Outcome, prefix: Prefix) -> bool:

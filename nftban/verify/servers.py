@@ -1,7 +1,8 @@
 """Which DNS servers to ask, and which of them to leave alone for a while.
 
 Takes servers as `192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53`, `[2001:db8::53]:5353`, or the `nameserver` lines of
-resolv.conf(5); gives `Server`s, the name of the public resolver behind an address, and the order to ask in.
+resolv.conf(5); gives `Server`s, the name of the public resolver behind an address, whom systemd-resolved asks, and the
+order to ask in.
 Guarantees: a server that stayed silent three times in a row, or on whose port nobody listens, is asked last for 30
 seconds, doubling to 5 minutes; when that is over one query tries it, the others do not wait for it.  A silent zone
 does not make its resolver look dead while the same resolver answers for others.
@@ -50,6 +51,10 @@ _PUBLIC = {
     "DNSPod": "119.29.29.29 1.12.12.12 2402:4e00::",
     "114DNS": "114.114.114.114 114.114.115.115",
 }
+
+
+_STUBS = ("127.0.0.53", "127.0.0.54")
+"""systemd-resolved(8)'s addresses."""
 
 
 def _packed(host: str) -> bytes:
@@ -124,6 +129,14 @@ def public_resolver(server: str) -> str | None:
     return _PUBLIC_NAMES.get(_packed(parse_server(server).host))
 
 
+def forwarded_to(server: Server, uplinks: Path = Path("/run/systemd/resolve/resolv.conf")) -> tuple[Server, ...]:
+    """Whom a server on this machine asks in its turn, as far as a file tells: those of systemd-resolved's stub.
+
+    It is what /etc/resolv.conf names on many machines, and says nothing of the resolver that is really used.
+    """
+    return system_servers(uplinks) if server.host in _STUBS and uplinks.exists() else ()
+
+
 @dataclass(slots=True)
 class _Record:
     silences: int = 0
@@ -136,9 +149,13 @@ class ServerMemory:
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self._records = {server: _Record() for server in servers}
+        self._all = tuple(self._records)
+        self._troubled = False  # any of them: asked before every query, and almost always there is none
 
     def order(self, now: float) -> tuple[Server, ...]:
         """All servers, those at rest last.  One whose rest is over gets its place back for one query, as a trial."""
+        if not self._troubled:
+            return self._all
         awake: list[Server] = []
         resting: list[Server] = []
         for server, record in self._records.items():
@@ -154,7 +171,10 @@ class ServerMemory:
         return self._records[server].until > now
 
     def answered(self, server: Server) -> None:
-        self._records[server] = _Record()
+        record = self._records[server]
+        if record.silences or record.until:
+            self._records[server] = _Record()
+            self._troubled = any(record.until for record in self._records.values())
 
     def silent(self, server: Server, now: float) -> None:
         """A query to it got no answer in its time."""
@@ -168,6 +188,7 @@ class ServerMemory:
         self._send_to_rest(self._records[server], now)
 
     def _send_to_rest(self, record: _Record, now: float) -> None:
+        self._troubled = True
         if record.until <= now:
             record.until = now + record.rest
             record.rest = min(record.rest * 2, LONGEST_REST)

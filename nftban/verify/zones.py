@@ -5,9 +5,10 @@ gives the name to ask for an address (RFC 5782 2.1 and 2.4) and turns A records 
 Guarantees: only a code that has a meaning lists anyone.  An address outside 127.0.0.0/8 or an error code is an
 `Alarm` about the zone, never evidence about the client, whatever the admin's pattern covers.  The account key in a
 zone's name never appears in `display`, a repr or a Listing.
-Decisions: a rule without `=codes` counts the codes in the zone's data file that are marked to count; for a zone
-without a data file it counts 127.0.0.2 alone, the one value that RFC 5782 gives a meaning.  A known code for which
-no rule has points is LISTED with 0 points: it is what the zone said, and it moves no score.  A code without a
+Decisions: a rule without `=codes` counts the codes in the zone's data file that are marked to count, and without a
+weight with the points given there; for a zone without a data file it counts 127.0.0.2 alone, the one value that
+RFC 5782 gives a meaning.  A known code for which no rule has points is LISTED with 0 points: it is what the zone said,
+and it moves no score.  A code without a
 meaning is UNKNOWN; beside known ones it is ignored.  Each rule counts at most once, as in postscreen(8), and as
 policy points if every code it matched is a policy code (dynamic ranges).
 Does not: ask, keep state, read files or clocks.
@@ -32,12 +33,14 @@ SHOWN_CODES = 16
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A code's meaning.  policy: counts on port 25 only; counts: also for rules without `=codes`."""
+    """A code's meaning.  policy: counts on port 25 only; counts: also for rules without `=codes`; points: what it
+    counts for a rule that gives neither codes nor points."""
 
     pattern: CodePattern
     meaning: str
     policy: bool = False
     counts: bool = True
+    points: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class Provider:
 
     keyed: names that need an account key as the label before them; limit: queries a day its operator allows, None
     where unlimited or unknown; ipv6: whether IPv6 addresses may be listed; refused: why nobody should ask it, empty
-    where one may; test_listed, test_clear: RFC 5782 5 test addresses, packed.
+    where one may; test_listed, test_clear: RFC 5782 5 test addresses, packed; about, terms, home: for the reader: what
+    it lists, who may ask it, where to read more.
     """
 
     names: tuple[str, ...]
@@ -67,6 +71,9 @@ class Provider:
     refused: str = ""
     test_listed: tuple[bytes, ...] = ()
     test_clear: tuple[bytes, ...] = ()
+    about: str = ""
+    terms: str = ""
+    home: str = ""
 
 
 def packed_address(text: str) -> bytes:
@@ -237,7 +244,10 @@ def interpret(zone: Zone, addresses: Iterable[str], now: float, ttl: int) -> Lis
     points = policy_points = 0
     for rule in zone.rules:
         matched = [meanings[code] for code, packed in known if _counts(rule, packed, meanings[code])]
-        if matched and all(m is not None and m.policy for m in matched):
+        if rule.bare:
+            points += _weightiest(m.points for m in matched if m and not m.policy)
+            policy_points += _weightiest(m.points for m in matched if m and m.policy)
+        elif matched and all(m is not None and m.policy for m in matched):
             policy_points += rule.weight
         elif matched:
             points += rule.weight
@@ -254,6 +264,10 @@ def interpret(zone: Zone, addresses: Iterable[str], now: float, ttl: int) -> Lis
     )
 
 
+def _weightiest(points: Iterable[int]) -> int:
+    return max(points, key=abs, default=0)
+
+
 def unknown(zone: Zone, reason: str, now: float, ttl: int = 0) -> Listing:
     """Nobody knows: it neither scores nor clears."""
     return Listing(zone.display, Answer.UNKNOWN, reason=reason, asked=now, ttl=ttl)
@@ -263,6 +277,16 @@ def counts_nothing(zone: Zone, addresses: Iterable[str]) -> bool:
     """Are all of these codes known ones that are no listing (an allow list's, a "white" answer)?"""
     found = [_meaning(zone, packed) for _, packed in _codes(addresses)]
     return all(m is not None and not m.counts for m in found)
+
+
+def only_code(zone: Zone) -> str:
+    """The one code with which the zone lists; empty where there are several."""
+    counted = [code.pattern for code in zone.provider.codes if code.counts]
+    if len(counted) != 1 or any(low != high for field in counted[0].fields for low, high in field):
+        return ""
+    return (
+        ".".join(str(field[0][0]) for field in counted[0].fields) if all(len(f) == 1 for f in counted[0].fields) else ""
+    )
 
 
 def _codes(addresses: Iterable[str]) -> list[tuple[str, bytes]]:

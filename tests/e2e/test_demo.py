@@ -49,7 +49,7 @@ ANYWHERE = (
     r"packet    2001:db8:bad:1::c3 to port 25: no answer, dropped",
     r"verdict   203\.0\.113\.87: BANNED for 15 s, 6 of 6 points: .* \+0 listed by zen\.spamhaus\.org .*not counted",
     r"verdict   203\.0\.113\.71: BANNED for 15 s, 6 of 6 points",
-    r"verdict   198\.51\.100\.10: 3 of 6 points: .* -4 listed by list\.dnswl\.org",
+    r"verdict   198\.51\.100\.10: 3 of 18 points: .* -4 listed by list\.dnswl\.org",
     r"verdict   198\.51\.100\.77: a successful login .* spares this address",
     r"dns       198\.51\.100\.99: zen\.spamhaus\.org: no usable answer, .*127\.255\.255\.254",
 )

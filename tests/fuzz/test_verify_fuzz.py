@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import dns.exception
 import dns.message
+import dns.name
+import dns.rcode
 import dns.rrset
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nftban.records import Answer
 from nftban.verify.channel import answers
+from nftban.verify.messages import parsed, query_message, read_response
 from nftban.verify.notation import parse_sites
 from nftban.verify.outcomes import Failed, Missing, Records
 from nftban.verify.providers import load_providers, parse_providers
-from nftban.verify.resolver import parsed, query_message
 from nftban.verify.servers import parse_server
 from nftban.verify.zones import configured_zones, interpret
 
@@ -91,6 +96,70 @@ def test_a_damaged_response_becomes_an_outcome(changes: list[tuple[int, int]], l
             assert 60 <= outcome.ttl <= 86400
         if isinstance(outcome, Records):
             assert all(value.isascii() and value.isprintable() for value in outcome.values)
+
+
+label = st.one_of(
+    st.integers(0, 300).map(str),
+    st.text(alphabet="aB-_9*\\@. \u00e9", max_size=5),
+    st.sampled_from(["x" * 63, "x" * 64, ""]),
+)
+
+
+@given(st.lists(label, max_size=8).map(".".join), st.sampled_from(["A", "PTR", "MX"]))
+@settings(max_examples=1000, deadline=None)
+def test_a_query_built_by_hand_is_what_dnspython_builds(name: str, rdtype: Any) -> None:
+    try:
+        expected = dns.message.make_query(dns.name.from_text(name), rdtype, id=0).to_wire()
+    except (dns.exception.DNSException, UnicodeError):
+        with pytest.raises((dns.exception.DNSException, UnicodeError)):
+            query_message(name, rdtype)
+    else:
+        assert query_message(name, rdtype) == expected
+
+
+NAMES = ("7.2.0.192.bl.example.net", "0.0.0.0.a", "10.200.51.198.zen.spamhaus.org")
+ZONES_OF = {NAMES[0]: "bl.example.net.", NAMES[1]: "a.", NAMES[2]: "org."}
+
+
+@given(
+    st.sampled_from(NAMES),
+    st.lists(st.tuples(octets, octets), max_size=4),
+    st.sampled_from([0, 1, 59, 300, 86401, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]),
+    st.sampled_from(["none", "SOA", "NS", "both"]),
+    st.lists(st.tuples(st.integers(0, 400), octets), max_size=3),
+    st.one_of(st.none(), st.integers(0, 300)),
+    st.binary(max_size=3),
+)
+@settings(max_examples=3000, deadline=None)
+def test_both_readers_agree_on_every_message(
+    name: str,
+    codes: list[tuple[int, int]],
+    ttl: int,
+    authority: str,
+    damage: list[tuple[int, int]],
+    length: int | None,
+    tail: bytes,
+) -> None:
+    query = query_message(name, "A")
+    response = dns.message.make_response(dns.message.from_wire(query))
+    for n, (a, b) in enumerate(codes):
+        record = dns.rrset.from_text(name + ".", 60 + n, "IN", "A", f"127.0.{a}.{b}")
+        response.answer.append(record)
+    if not codes:
+        response.set_rcode(dns.rcode.NXDOMAIN)
+    zone = ZONES_OF[name]
+    if authority in ("SOA", "both"):
+        response.authority.append(dns.rrset.from_text(zone, 60, "IN", "SOA", f"ns.{zone} h.x. 1 2 3 4 77777"))
+    if authority in ("NS", "both"):
+        response.authority.append(dns.rrset.from_text(zone, 60, "IN", "NS", f"ns.{zone}"))
+    message = bytearray(response.to_wire())
+    message = bytearray(bytes(message).replace((60).to_bytes(4, "big"), ttl.to_bytes(4, "big")))
+    for position, value in damage:
+        if position < len(message):
+            message[position] = value
+    wire = bytes(message[:length]) + tail
+    if answers(wire, query):
+        assert read_response(wire, query) == parsed(wire)
 
 
 @given(st.text(max_size=40))

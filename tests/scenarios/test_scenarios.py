@@ -9,8 +9,10 @@ one before it began.
     storm N FILE TEXT             N lines; {address} in them is another one of 198.18.0.0/15 each, {n} counts them
     dns ZONE ADDRESS CODE...      the zone lists the address from now on; no code: it lists it no longer
     dns ZONE behaves MODE         answer (as it should), SERVFAIL, REFUSED, drop, ... (demo.dnsbl_server.Mode)
+    dns ZONE ttl LISTED CLEAR     seconds for which its answers hold from now on
     ptr ADDRESS [NAME]            its name from now on, with the way back; without NAME it has none
-    do expire|reconcile|reverify  that job of the daemon runs
+    name NAME TYPE [VALUE]        the name's records of that type from now on (A, AAAA, PTR, MX, TXT)
+    do expire|reconcile|reverify|test         that job of the daemon runs; test: of the zones that are due
     ban ADDRESS SECONDS, unban ADDRESS        what an admin does
     banned ADDRESS SCOPE KEY=VALUE...         score, points (of DNS and offences, in the order of the parts), left
                                               (seconds), prefix, origin, jail, listed (zones, with * where the log
@@ -20,8 +22,12 @@ one before it began.
     spared ADDRESS JAIL SCORE     the jail's points would do, but it is spared
     unknown ADDRESS               no jail holds anything against it
     asked ZONE ADDRESS N          how often the zone was asked about the address so far
+    queries DOMAIN N              how many questions there were about names in the domain
     count NAME N                  one of the daemon's counters
     past ADDRESS HOW...           how its bans ended, the newest first; "live" for one that has not
+    why ADDRESS TEXT              TEXT is among the reasons of its live bans or of what is held against it
+    not-why ADDRESS TEXT          it is not
+    zone ZONE STATE               its state (nftban.verify.health.State)
     event KIND TEXT               the last event of this kind has this text in it
     events KIND N                 so many events of this kind were reported
 """
@@ -29,6 +35,7 @@ one before it began.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,7 +107,7 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
 
 
 def test_there_are_scenarios_and_each_expects_something() -> None:
-    assert len(SCENARIOS) > 15
+    assert len(SCENARIOS) >= 60
     for scenario in SCENARIOS:
         assert {"banned", "free", "watched", "spared"} & {step.verb for step in scenario.steps}, scenario.name
 
@@ -122,6 +129,10 @@ def test_a_wrong_expectation_fails_and_names_its_line(tmp_path: Path) -> None:
         ("past", "203.0.113.7"),
         ("count", "bans 2"),
         ("event", "ban 203.0.113.8"),
+        ("why", "203.0.113.7 SPF"),
+        ("not-why", "203.0.113.7 lost connection"),
+        ("zone", "zen.spamhaus.org blocked"),
+        ("queries", "zen.spamhaus.org 1"),
     ]:
         folder = tmp_path / f"{verb} {rest}".replace(" ", "-")
         folder.mkdir()
@@ -141,8 +152,8 @@ class Player:
         if at > self.stage.now or step.verb not in ("log", "storm"):
             await self.stage.pipeline.settle()
         self.stage.wait(at - self.stage.now)
-        verb = getattr(self, f"_{step.verb}")
-        done = verb(*step.rest.split(None, 1)) if step.verb in ("log", "event") else verb(*_words(step))
+        verb = getattr(self, f"_{step.verb.replace('-', '_')}")
+        done = verb(*_words(step))
         if asyncio.iscoroutine(done):
             await done
 
@@ -158,10 +169,12 @@ class Player:
     def _dns(self, zone: str, address: str, *codes: str) -> None:
         dns = self.stage.dns
         if address == "behaves":
-            dns.behave(zone, Mode(*codes))
+            dns.behave(zone, Mode(" ".join(codes)))
             return
         known = dns.zones.get(zone) or dns.add_zone(zone)
-        if codes:
+        if address == "ttl":
+            known.ttl, known.negative_ttl = map(int, codes)
+        elif codes:
             known.add(address, codes)
         else:
             known.remove(address)
@@ -172,8 +185,15 @@ class Player:
         else:
             self.stage.dns.add_reverse(address, name)
 
+    def _name(self, name: str, rdtype: str, value: str = "") -> None:
+        values = [value] if value else []
+        self.stage.dns.add_name(name, rdtype, *([json.dumps(value)] if value and rdtype == "TXT" else values))
+
     async def _do(self, job: str) -> None:
-        await getattr(self.stage.daemon, job)()
+        if job == "test":
+            await self.stage.house.verifier.test_zones(self.stage.now)
+        else:
+            await getattr(self.stage.daemon, job)()
 
     async def _ban(self, address: str, seconds: str) -> None:
         done = await self.stage.call("ban", prefixes=[address], seconds=float(seconds))
@@ -207,7 +227,7 @@ class Player:
     async def _watched(self, address: str, jail: str, score: str) -> None:
         await self._free(address)
         rule = await self._held(address, jail, score)
-        assert re.fullmatch(r"-?\d+ of \d+ points", rule), f"not watched: {rule}"
+        assert re.match(r"-?\d+ of \d+ points", rule), f"not watched: {rule}"
 
     async def _spared(self, address: str, jail: str, score: str) -> None:
         await self._free(address)
@@ -230,13 +250,34 @@ class Player:
         (name,) = (z.query_name(Prefix.parse(address)) for z in self.stage.assembly.zones if z.display == zone)
         assert self.stage.dns.count(name) == int(count), f"asked {self.stage.dns.count(name)} times"
 
+    def _queries(self, domain: str, count: str) -> None:
+        assert self.stage.dns.count(domain) == int(count), f"asked {self.stage.dns.count(domain)} times"
+
     def _count(self, *words: str) -> None:
         *name, count = words
         assert self.stage.pipeline.counters[" ".join(name)] == int(count), dict(self.stage.pipeline.counters)
 
     async def _past(self, address: str, *how: str) -> None:
         ended = [s.how or "live" for s in self.stage.house.store.bans_covering(Prefix.parse(address))]
-        assert ended == list(how), ended
+        assert " ".join(ended) == " ".join(how), ended
+
+    async def _reasons(self, address: str) -> list[str]:
+        why = await self.stage.call("why", address=address)
+        told = [*(b for b in why["bans"] if b["ended"] is None), *why["watched"]]
+        return [text for one in told for text in (one["rule"], *(part["reason"] for part in one["parts"]))]
+
+    async def _why(self, address: str, text: str) -> None:
+        reasons = await self._reasons(address)
+        assert any(text in reason for reason in reasons), reasons
+
+    async def _not_why(self, address: str, text: str) -> None:
+        reasons = await self._reasons(address)
+        assert reasons, "nothing is known of it"
+        assert not any(text in reason for reason in reasons), reasons
+
+    def _zone(self, zone: str, state: str) -> None:
+        (found,) = (z for z in self.stage.house.verifier.status(self.stage.now) if z.zone == zone)
+        assert found.state == state, f"{found.state}: {found.why}"
 
     def _event(self, kind: str, text: str) -> None:
         events = self.stage.events(kind)
@@ -247,9 +288,12 @@ class Player:
         assert len(events) == int(count), events
 
 
+_TEXT_AFTER = {"log": 1, "event": 1, "why": 1, "not-why": 1, "zone": 1, "storm": 2, "name": 2}
+"""Verbs whose last argument is a text with blanks of its own, and how many words stand before it."""
+
+
 def _words(step: Step) -> list[str]:
-    """A storm's text has blanks of its own; of a log line and an event the same."""
-    return step.rest.split(None, 2) if step.verb == "storm" else step.rest.split()
+    return step.rest.split(None, _TEXT_AFTER.get(step.verb, -1))
 
 
 def _listed(ban: dict[str, Any]) -> str:

@@ -8,9 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nftban.judge import Rules, ban_length, judge
+from nftban.judge import NamePoints, Rules, ban_length, judge
 from nftban.prefixes import Prefix
-from nftban.records import Action, Answer, Evidence, History, Listing, Offence, ReverseDNS, Service, Suspect
+from nftban.records import (
+    Action,
+    Answer,
+    Evidence,
+    Helo,
+    History,
+    Listing,
+    NameKind,
+    Offence,
+    ReverseDNS,
+    Service,
+    Spf,
+    SpfResult,
+    Suspect,
+)
 
 NOW = 1_764_000_000.0
 ADDRESS = Prefix.parse("192.0.2.7")
@@ -24,8 +38,9 @@ RULES = Rules(
     bantime_factor=2.0,
     spare_login=3600.0,
     policy_limit=3,
-    no_name_points=1,
-    unconfirmed_points=1,
+    names=NamePoints(1, 1, 1, 1, 1),
+    mailer_factor=3,
+    smtp=True,
 )
 NO_NAME = ReverseDNS(has_name=False, confirmed=False)
 UNCONFIRMED = ReverseDNS(names=("a.example",), has_name=True, confirmed=False)
@@ -130,7 +145,7 @@ def test_policy_evidence_is_capped_together_and_the_cap_is_a_part() -> None:
 def test_an_unconfirmed_name_is_named() -> None:
     verdict = judge(suspect(1), evidence(reverse=UNCONFIRMED), History(), RULES, NOW)
     assert (verdict.score, verdict.parts[-1].reason) == (2, "PTR a.example does not lead back to the address")
-    off = replace(RULES, no_name_points=0, unconfirmed_points=0)
+    off = replace(RULES, names=NamePoints(0, 0, 0, 0, 0))
     assert len(judge(suspect(1), evidence(reverse=UNCONFIRMED), History(), off, NOW).parts) == 1
     assert len(judge(suspect(1), evidence(reverse=NO_NAME), History(), off, NOW).parts) == 1
 
@@ -236,8 +251,9 @@ some_rules = st.builds(
     st.just(RULES),
     maxretry=st.integers(1, 12),
     policy_limit=st.integers(0, 6),
-    no_name_points=st.integers(0, 4),
-    unconfirmed_points=st.integers(0, 4),
+    names=st.builds(NamePoints, *[st.integers(0, 4)] * 5),
+    mailer_factor=st.integers(1, 4),
+    smtp=st.booleans(),
 )
 
 
@@ -248,7 +264,8 @@ def test_the_parts_add_up_and_the_action_follows_from_the_sum(
 ) -> None:
     verdict = judge(who, told, History(0, NOW if logged_in else None), rules, NOW)
     assert sum(p.points for p in verdict.parts) == verdict.score
-    reaches = verdict.score >= rules.maxretry and bool(who.offences)
+    reaches = verdict.score >= verdict.threshold and bool(who.offences)
+    assert verdict.threshold in (rules.maxretry, rules.maxretry * rules.mailer_factor)
     expected = Action.SPARE if logged_in else Action.BAN if reaches else Action.WATCH
     assert verdict.action is expected
     assert (verdict.duration is not None) == (expected is Action.BAN)
@@ -259,7 +276,8 @@ def test_the_parts_add_up_and_the_action_follows_from_the_sum(
 
 def _without_what_speaks_against(told: Evidence) -> Evidence:
     kept = (replace(e, points=min(0, e.points), policy_points=min(0, e.policy_points)) for e in told.listings)
-    return Evidence(told.prefix, tuple(kept), ReverseDNS())
+    # Whether it lists or not, a zone that says nothing against somebody stands beside those that vouch for him.
+    return Evidence(told.prefix, tuple(kept), replace(told.reverse, has_name=None, kind=None))
 
 
 @given(suspects, some_evidence, some_rules)
@@ -288,6 +306,82 @@ def test_policy_evidence_never_adds_more_than_its_limit(who: Suspect, told: Evid
 @pytest.mark.parametrize("maxretry", range(1, 8))
 def test_policy_evidence_never_makes_one_offence_enough(maxretry: int) -> None:
     """Whatever limit an admin sets: ranges and names alone must not ban at the first offence."""
-    rules = replace(RULES, maxretry=maxretry, policy_limit=1000, no_name_points=500)
+    rules = replace(RULES, maxretry=maxretry, policy_limit=1000, names=NamePoints(500, 1, 1, 1, 1))
     verdict = judge(suspect(1), evidence(listed(policy=900), reverse=NO_NAME), History(), rules, NOW)
     assert (verdict.action is Action.BAN) == (maxretry == 1)
+
+
+KNOWN = ReverseDNS(names=("mail.company.example",), has_name=True, confirmed=True, kind=NameKind.NAMED)
+VOUCHED = evidence(listed(-4, zone="list.dnswl.org"), reverse=KNOWN)
+
+
+def test_a_known_mailer_is_not_cut_off_by_counting_alone() -> None:
+    rule = "17 of 18 points: a known mailer (list.dnswl.org) may do 3 times as much"
+    patient = judge(suspect(21), VOUCHED, History(), RULES, NOW)
+    assert (patient.action, patient.score, patient.threshold, patient.rule) == (Action.WATCH, 17, 18, rule)
+    enough = judge(suspect(22), VOUCHED, History(), RULES, NOW)
+    assert (enough.action, enough.score, enough.threshold, enough.needs_listing) == (Action.BAN, 18, 18, False)
+
+
+@pytest.mark.parametrize(
+    ("told", "rules"),
+    [
+        (evidence(listed(-4), reverse=UNCONFIRMED), RULES),  # anybody can have a PTR record that says anything
+        (evidence(listed(-4), reverse=replace(KNOWN, confirmed=None)), RULES),
+        (evidence(reverse=KNOWN), RULES),  # a name that leads back is not enough
+        (evidence(replace(listed(-4), answer=Answer.UNKNOWN), reverse=KNOWN), RULES),
+        (evidence(listed(-4), listed(4, zone="zen.example"), reverse=KNOWN), RULES),  # not the count alone
+        (VOUCHED, replace(RULES, smtp=False)),  # an SSH jail cuts nobody's mail off
+        (VOUCHED, replace(RULES, mailer_factor=1)),
+    ],
+)
+def test_who_is_no_known_mailer_is_banned_at_maxretry(told: Evidence, rules: Rules) -> None:
+    verdict = judge(suspect(12), told, History(), rules, NOW)
+    assert (verdict.action, verdict.threshold) == (Action.BAN, 6)
+
+
+def test_a_mailers_ban_that_a_listing_decided_is_lifted_with_it() -> None:
+    """Without the listing it is a known mailer again, to whom another threshold applies."""
+    listed_too = replace(VOUCHED, listings=(*VOUCHED.listings, listed(4, zone="zen.example")))
+    assert judge(suspect(10), listed_too, History(), RULES, NOW).needs_listing
+    assert judge(suspect(10), VOUCHED, History(), RULES, NOW).action is Action.WATCH
+
+
+def test_names_count_on_port_25() -> None:
+    generic = replace(UNCONFIRMED, kind=NameKind.GENERIC)
+    told = replace(
+        evidence(reverse=generic),
+        helo=Helo("x.example", forward=False),
+        spf=Spf(SpfResult.FAIL, "x.example", "-all of x.example"),
+    )
+    verdict = judge(suspect(2), told, History(), RULES, NOW)
+    assert [(p.points, p.reason) for p in verdict.parts[1:]] == [
+        (1, "PTR a.example does not lead back to the address"),
+        (1, "PTR a.example is a name that its network gives to everybody"),
+        (1, "HELO x.example does not lead to the address"),
+        (1, "SPF of HELO x.example forbids the address: -all of x.example"),
+        (-1, "evidence about ranges and names counts at most 3"),
+    ]
+    assert judge(suspect(2, Service.SUBMISSION), told, History(), RULES, NOW).score == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "spf", "points"),
+    [
+        (Helo("x.example", forward=True), None, 0),
+        (Helo("x.example", forward=None), None, 0),
+        (Helo("x.example", forward=False), None, 1),
+        (Helo("x.example", forward=False, same_organisation=False), None, 1),
+        (Helo("x.example", forward=False, same_organisation=True), None, 0),
+        (Helo("x.example", forward=False), SpfResult.PASS, 0),
+        (Helo("x.example", forward=False), SpfResult.SOFTFAIL, 1),
+        (Helo("x.example", forward=False), SpfResult.TEMPERROR, 1),
+        (Helo("x.example", forward=False), SpfResult.FAIL, 2),
+        (Helo("x.example", forward=True), SpfResult.FAIL, 1),
+        (Helo("localhost", "no full domain name"), None, 1),
+        (Helo("me.example", "our own name"), SpfResult.PASS, 1),
+    ],
+)
+def test_helo_and_spf(said: Helo, spf: SpfResult | None, points: int) -> None:
+    told = replace(evidence(), helo=said, spf=Spf(spf, said.name) if spf else None)
+    assert judge(suspect(2), told, History(), RULES, NOW).score == 2 + points

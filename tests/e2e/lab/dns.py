@@ -31,11 +31,18 @@ TEST_POINTS: dict[str, list[str]] = {"127.0.0.2": ["127.0.0.2"]}  # ip4set answe
 class Rbldnsd:
     """A running rbldnsd that serves all the zones; a context manager.
 
-    test_points: add the entries of RFC 5782; without them a zone looks like one that was emptied.
+    test_points: add the entries of RFC 5782; without them a zone looks like one that was emptied.  bulk: {zone: lines
+    of an ip4set} for more entries than a mapping should hold; they stay through `relist`.
     """
 
     def __init__(
-        self, namespace: Namespace, folder: Path, zones: Mapping[str, Listings], *, test_points: bool = True
+        self,
+        namespace: Namespace,
+        folder: Path,
+        zones: Mapping[str, Listings],
+        *,
+        test_points: bool = True,
+        bulk: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
         self.zones = {zone: dict(listings) for zone, listings in zones.items()}
@@ -45,6 +52,9 @@ class Rbldnsd:
         self._log = LogFile(folder / "rbldnsd.log")
         self._write()
         datasets = [f"{zone}:{kind}:{zone}.{kind}" for zone in self.zones for kind in ("ip4set", "ip6trie")]
+        for zone, lines in (bulk or {}).items():
+            (folder / f"{zone}.bulk").write_text("\n".join(lines) + "\n")
+            datasets.append(f"{zone}:ip4set:{zone}.bulk")
         self._process = namespace.daemon(
             ["rbldnsd", "-n", "-e", "-c", "0", "-w", folder, "-b", f"{RESOLVER}/{RBLDNSD_PORT}", *datasets],
             self._log.path,
@@ -115,11 +125,12 @@ class Dns:
         unconfirmed: Mapping[str, str] | None = None,
         silent: Iterable[str] = (),
         test_points: bool = True,
+        bulk: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
         self.resolver = RESOLVER
         with contextlib.ExitStack() as stack:
-            self.rbldnsd = stack.enter_context(Rbldnsd(namespace, folder, zones, test_points=test_points))
+            self.rbldnsd = stack.enter_context(Rbldnsd(namespace, folder, zones, test_points=test_points, bulk=bulk))
             log = LogFile(folder / "unbound.log")
             conf = folder / "unbound.conf"
             conf.write_text(_unbound_conf(zones, reverse, unconfirmed or {}, silent))

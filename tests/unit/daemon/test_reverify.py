@@ -23,11 +23,12 @@ bantime_max = "25m"
 extend_within = "5m"
 {JAIL}"""
 BOT = "203.0.113.7"
+CODE = {ZEN: "127.0.0.4", BL: "127.0.0.14"}
 
 
 async def banned_by(stage: Stage, *zones: str, offences: int = 2) -> None:
     for zone in (ZEN, BL):
-        stage.dns.add_zone(zone, {BOT: ["127.0.0.4"]} if zone in zones else {})
+        stage.dns.add_zone(zone, {BOT: [CODE[zone]]} if zone in zones else {})
     await stage.offend(BOT, offences)
     assert await stage.banned(BOT)
 

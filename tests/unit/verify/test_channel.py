@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nftban.verify.channel import Channel
-from nftban.verify.resolver import query_message
+from nftban.verify.channel import QUERIES_PER_SOCKET, Channel
+from nftban.verify.messages import query_message
 from nftban.verify.servers import Server
 
 QUERY = query_message("7.2.0.192.bl.example.net", "A")
@@ -25,16 +25,25 @@ def server() -> Iterator[socket.socket]:
         yield bound
 
 
-def test_outstanding_queries_never_share_an_id(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter((b"\0\1", b"\0\1", b"\0\1", b"\0\2"))
-    monkeypatch.setattr(secrets, "token_bytes", lambda _: next(drawn))
+def test_queries_of_one_socket_never_share_an_id(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = secrets.token_bytes
+    drawn = iter((b"\0\1" * 2 * QUERIES_PER_SOCKET,))  # a random source with one number in it
+    monkeypatch.setattr(secrets, "token_bytes", lambda size: next(drawn, None) or real(size))
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         channel = Channel(Server(*server.getsockname()), loop)
-        for _ in range(2):
-            assert channel.ask(QUERY, lambda *_: None)
-        assert {(await loop.sock_recv(server, 512))[:2] for _ in range(2)} == {b"\0\1", b"\0\2"}
+        seen, ports = set(), set()
+        for _ in range(QUERIES_PER_SOCKET):
+            ticket = channel.ask(QUERY, lambda *_: None)
+            assert ticket is not None
+            query, client = await loop.sock_recvfrom(server, 512)
+            seen.add(query[:2])
+            ports.add(client[1])
+            ticket.cancel()
+        assert len(seen) == QUERIES_PER_SOCKET and len(ports) == 1
+        channel.ask(QUERY, lambda *_: None)
+        assert (await loop.sock_recvfrom(server, 512))[1][1] not in ports
         channel.close()
 
     asyncio.run(run())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from nftban.records import Answer, Listing
-from nftban.verify.health import GRACE, LISTED_RUN, RETRY, Health, PointResult, State, Transition
+from nftban.prefixes import Prefix
+from nftban.records import Answer, Evidence, Listing
+from nftban.verify.health import GRACE, LISTED_RUN, RETRY, Health, PointResult, State, Transition, voided
 from nftban.verify.outcomes import Failed, Missing, Outcome, Records
 from nftban.verify.zones import Provider, Zone, alarm_in, configured_zones, packed_address
 
@@ -196,3 +198,18 @@ def test_dnswl_test_entry_passes(providers: tuple[Provider, ...]) -> None:
     health = Health([zone])
     health.tested(zone.display, points(listed=Records(("127.0.10.0",), 60))[:2], T)
     assert health.status(zone.display).state is State.OK
+
+
+def test_what_a_zone_listed_since_its_last_good_test_is_void() -> None:
+    def told(asked: float) -> Evidence:
+        other = Listing("bl.example", Answer.LISTED, ("127.0.0.2",), 2, asked=asked)
+        clear = Listing("zen.example", Answer.CLEAR, asked=asked)
+        return Evidence(Prefix.parse("192.0.2.7"), (replace(other, zone="zen.example"), other, clear))
+
+    trip = Transition("zen.example", State.OK, State.LISTS_WORLD, "it lists 127.0.0.1", 200.0, good=100.0)
+    assert [e.answer for e in voided(told(101.0), trip).listings] == [Answer.UNKNOWN, Answer.LISTED, Answer.CLEAR]
+    assert voided(told(101.0), trip).listings[0].points == 0
+    assert voided(told(99.0), trip) == told(99.0)
+    assert voided(told(99.0), replace(trip, good=None)) != told(99.0), "it never passed one"
+    for state in (State.BLOCKED, State.DEAD, State.DEGRADED, State.OK):
+        assert voided(told(101.0), replace(trip, after=state)) == told(101.0)

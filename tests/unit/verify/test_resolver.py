@@ -6,13 +6,15 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from demo.dnsbl_server import DnsblServer, Mode
 
 from nftban.verify.channel import QUERIES_PER_SOCKET, answers
+from nftban.verify.messages import parsed, query_message
 from nftban.verify.outcomes import Failed, Missing, Outcome, Records
-from nftban.verify.resolver import Resolver, parsed, query_message
+from nftban.verify.resolver import Resolver
 from nftban.verify.servers import SILENCES
 
 ZONE = "bl.example.net"
@@ -20,7 +22,7 @@ LISTED, CLEAR = f"7.2.0.192.{ZONE}", f"8.2.0.192.{ZONE}"
 ENTRIES = {"192.0.2.7": ["127.0.0.4", "127.0.0.10"], "192.0.2.128/25": ["127.0.0.2"]}
 
 
-def with_server(test: Callable[[DnsblServer, Resolver], Awaitable[None]], *, timeout: float = 3.0, **more: int) -> None:
+def with_server(test: Callable[[DnsblServer, Resolver], Awaitable[None]], *, timeout: float = 3.0, **more: Any) -> None:
     """Run the test with a server and a resolver that asks it."""
 
     async def run() -> None:
@@ -190,6 +192,10 @@ def test_a_closed_port_fails_at_once() -> None:
             async with Resolver([closed]) as resolver:
                 outcome = await resolver.lookup(LISTED, "A")
                 assert isinstance(outcome, Failed) and "cannot be reached" in outcome.reason
+            async with Resolver([closed]) as resolver:
+                names = [f"{n}.2.0.192.{ZONE}" for n in range(10)]
+                many = await asyncio.gather(*(resolver.lookup(name, "A") for name in names))
+                assert all(isinstance(outcome, Failed) for outcome in many)
             async with Resolver([closed, good.address]) as resolver:
                 assert isinstance(await resolver.lookup(LISTED, "A"), Records)
             assert asyncio.get_running_loop().time() - before < 0.5
@@ -294,6 +300,60 @@ def test_slow_names_do_not_keep_dnsbls_waiting() -> None:
         assert len({query.name for query in server.log}) == 3
 
     with_server(test, limit=4)
+
+
+def test_a_dead_zone_does_not_keep_other_zones_waiting() -> None:
+    async def test(server: DnsblServer, resolver: Resolver) -> None:
+        server.behave("dead.example", Mode.DROP)
+        names = [f"{n}.dead.example" for n in range(50)]
+        dead = [asyncio.ensure_future(resolver.lookup(name, "A", zone="dead.example")) for name in names]
+        await server.wait_for(2, "dead.example")
+        found = await asyncio.gather(*(resolver.lookup(f"{n}.2.0.192.{ZONE}", "A", zone=ZONE) for n in range(200, 220)))
+        assert all(isinstance(outcome, Records) for outcome in found)
+        assert not any(task.done() for task in dead)
+        assert len({query.name for query in server.log if "dead" in query.name}) == 2, "half of the four"
+
+    with_server(test, limit=4)
+
+
+def test_what_waits_for_its_turn_ends_in_time_too() -> None:
+    async def test(server: DnsblServer, resolver: Resolver) -> None:
+        server.behave(ZONE, Mode.DROP)
+        before = asyncio.get_running_loop().time()
+        outcomes = await asyncio.gather(*(resolver.lookup(f"{n}.2.0.192.{ZONE}", "A") for n in range(20)))
+        assert {outcome.reason for outcome in outcomes if isinstance(outcome, Failed)} == {
+            f"no answer from {server.address} within 0.4 s",
+            "no answer from any server within 0.4 s",
+        }
+        assert asyncio.get_running_loop().time() - before < 0.6
+        assert len({query.name for query in server.log}) == 3
+
+    with_server(test, timeout=0.4, limit=3)
+
+
+def test_a_closed_resolver_answers_everybody_and_asks_nobody() -> None:
+    async def test(server: DnsblServer, resolver: Resolver) -> None:
+        server.behave(ZONE, Mode.DROP)
+        asked = [asyncio.ensure_future(resolver.lookup(f"{n}.2.0.192.{ZONE}", "A")) for n in range(5)]
+        await server.wait_for(2)
+        await resolver.close()
+        assert {await task for task in asked} == {Failed("the resolver was closed")}
+        assert await resolver.lookup(CLEAR, "A") == Failed("the resolver was closed")
+        assert server.count() == 2
+
+    with_server(test, limit=2)
+
+
+def test_a_long_text_comes_whole() -> None:
+    async def test(server: DnsblServer, resolver: Resolver) -> None:
+        parts = [f"v=spf1 {' '.join(f'ip4:192.0.{n}.0/24' for n in range(10))} ", *("ip4:198.51.100.0/24 " * 8,) * 3]
+        server.add_name("spf.example", "TXT", " ".join(f'"{part}"' for part in parts))
+        server.add_name("spf.example", "MX", "10 mail.example.")
+        assert await resolver.lookup("spf.example", "TXT") == Records(("".join(parts),), 300)
+        assert server.count(protocol="tcp") == 1
+        assert await resolver.lookup("spf.example", "MX") == Records(("10 mail.example.",), 300)
+
+    with_server(test)
 
 
 def test_a_refusal_and_a_silence_are_both_told() -> None:

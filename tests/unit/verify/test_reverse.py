@@ -9,6 +9,7 @@ from demo.dnsbl_server import DnsblServer, Mode
 
 from nftban.prefixes import Prefix
 from nftban.records import ReverseDNS
+from nftban.verify.generic import NO_WORDS
 from nftban.verify.outcomes import Failed, Missing, Outcome, Records
 from nftban.verify.resolver import Resolver
 from nftban.verify.reverse import MOST_NAMES, Forward, judged, reverse_dns, reverse_name
@@ -65,7 +66,7 @@ def real(*, address: Prefix = V4, names: int = 1, mode: Mode = Mode.ANSWER, forw
                 server.add_reverse(str(address), given[-1], forward=forward)
                 server.add_name(reverse_name(address), "PTR", *given)
             server.behave("example.com", mode)
-            return await reverse_dns(address, resolver, NOW)
+            return await reverse_dns(address, resolver, NO_WORDS, NOW)
 
     return asyncio.run(asked())
 
@@ -100,7 +101,7 @@ def test_hostile_names_are_escaped() -> None:
     async def asked() -> ReverseDNS:
         async with DnsblServer() as server, Resolver([server.address]) as resolver:
             server.add_name(reverse_name(V4), "PTR", r"\027[2J\010x.example.com")
-            return await reverse_dns(V4, resolver, NOW)
+            return await reverse_dns(V4, resolver, NO_WORDS, NOW)
 
     (name,) = asyncio.run(asked()).names
     assert name.isprintable() and name.isascii()

@@ -12,6 +12,7 @@ from nftban.verify.servers import (
     SILENCES,
     Server,
     ServerMemory,
+    forwarded_to,
     parse_server,
     public_resolver,
     system_servers,
@@ -64,6 +65,14 @@ def test_the_systems_servers(tmp_path: Path) -> None:
     )
     assert system_servers(conf) == (Server("192.0.2.53"), Server("2001:db8::53"))
     assert system_servers(tmp_path / "missing") == (Server("127.0.0.1"),)
+
+
+def test_behind_systemds_stub_its_uplinks_are_seen(tmp_path: Path) -> None:
+    uplinks = tmp_path / "resolv.conf"
+    assert forwarded_to(Server("127.0.0.53"), uplinks) == ()
+    uplinks.write_text("nameserver 8.8.8.8\nnameserver 192.0.2.53\n")
+    assert forwarded_to(Server("127.0.0.53"), uplinks) == (Server("8.8.8.8"), Server("192.0.2.53"))
+    assert forwarded_to(Server("127.0.0.1"), uplinks) == ()
 
 
 def test_public_resolvers_of_both_families() -> None:

@@ -9,11 +9,11 @@ import pytest
 from demo.dnsbl_server import DnsblServer, Mode
 
 from nftban.prefixes import Prefix, PrefixSet
-from nftban.records import Answer, Evidence, Listing
+from nftban.records import Answer, Evidence, Listing, SpfResult
 from nftban.verify.health import Health, State, Transition
 from nftban.verify.quota import Quota
 from nftban.verify.resolver import Resolver
-from nftban.verify.verify import Verifier
+from nftban.verify.verify import Told, Verifier
 from nftban.verify.zones import Provider, configured_zones
 
 NOW = 1_790_000_000.0
@@ -219,6 +219,24 @@ def test_an_emptied_zone_is_dead_and_its_old_answers_are_forgotten(providers: tu
     in_house(test, providers)
 
 
+def test_clear_is_confirmed_by_a_test_that_came_after_it(providers: tuple[Provider, ...]) -> None:
+    async def test(house: House) -> None:
+        assert (await house.ask(CLEAN, NOW + 10))[ZEN].answer is Answer.CLEAR
+        before = house.server.count(ZEN)
+        both = (house.verifier.confirmed({ZEN}, NOW + 10, NOW + 11) for _ in range(2))
+        assert await asyncio.gather(*both) == [True, True]
+        assert house.server.count(ZEN) == before + 4, "one test for both"
+        assert await house.verifier.confirmed({ZEN}, NOW + 10, NOW + 12)
+        assert house.server.count(ZEN) == before + 4, "and none for who comes later"
+        house.server.zones[ZEN].listed.clear()
+        assert not await house.verifier.confirmed({ZEN, BL}, NOW + 20, NOW + 21), "it was emptied"
+        house.server.behave(BL, Mode.SERVFAIL)
+        assert not await house.verifier.confirmed({BL}, NOW + 30, NOW + 31), "it says nothing"
+        assert await house.verifier.confirmed(set(), NOW + 30, NOW + 31)
+
+    in_house(test, providers)
+
+
 def test_a_spent_budget_stops_the_asking_but_not_the_cache(providers: tuple[Provider, ...]) -> None:
     async def test(house: House) -> None:
         assert (await house.ask(BOT))[ZEN].points == 4
@@ -310,3 +328,95 @@ def test_without_zones_there_is_still_reverse_dns(providers: tuple[Provider, ...
         assert (evidence.listings, evidence.reverse.confirmed, evidence.complete) == ((), True, True)
 
     in_house(test, providers, sites=[])
+
+
+HELO_ADDRESS = Prefix.parse("198.51.100.30")
+
+
+def test_what_the_log_told_is_not_asked(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        told = Told(
+            ptr="dyn-198-51-100-30.isp.example", listed=((ZEN, "127.0.0.4"), (BL, ""), ("other.example", "127.0.0.2"))
+        )
+        found = await house.verifier.evidence(HELO_ADDRESS, NOW, told)
+        first, second, _ = found.listings
+        assert (first.answer, first.points, first.logged) == (Answer.LISTED, 4, True)
+        assert (second.answer, second.logged) == (Answer.CLEAR, False), "it has many codes, so it is asked"
+        assert (found.reverse.names, found.reverse.confirmed, found.reverse.logged) == ((told.ptr,), True, True)
+        assert {q.type for q in house.server.log} == {"A"}
+        assert house.server.count(ZEN) == 0
+
+    in_house(play, providers)
+
+
+def test_helo_and_spf_are_asked_where_a_name_is_known(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        house.server.add_reverse(str(HELO_ADDRESS), "out.company.example")
+        house.server.add_name("mx.company.example", "A", "198.51.100.31")
+        house.server.add_name("mx.company.example", "TXT", '"v=spf1 ip4:198.51.100.30 -all"')
+        found = await house.verifier.evidence(HELO_ADDRESS, NOW, Told(helo="mx.company.example"))
+        assert found.helo is not None and found.spf is not None
+        assert (found.helo.forward, found.helo.same_organisation) == (False, True)
+        assert (found.spf.result, found.spf.reason) == (SpfResult.PASS, "ip4:198.51.100.30 of mx.company.example")
+        house.server.log.clear()
+        faulty = await house.verifier.evidence(HELO_ADDRESS, NOW, Told(helo="localhost"))
+        assert faulty.helo is not None and faulty.helo.fault and faulty.spf is None
+        without = await house.verifier.evidence(HELO_ADDRESS, NOW)
+        assert (without.helo, without.spf) == (None, None)
+
+    in_house(play, providers)
+
+
+def test_a_slow_helo_domain_is_unknown_and_keeps_nobody_waiting(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        house.server.behave("slow.example", Mode.DROP)
+        found = await house.verifier.evidence(BOT, NOW, Told(helo="mx.slow.example"))
+        assert found.helo is not None and found.helo.forward is None
+        assert found.spf is None or found.spf.result is SpfResult.TEMPERROR
+        assert [e.answer for e in found.listings] == [Answer.LISTED, Answer.LISTED, Answer.CLEAR]
+
+    in_house(play, providers, deadline=0.3)
+
+
+def test_only_these_zones_and_half_of_the_budget(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        used = next(z.queries for z in house.verifier.status(NOW) if z.zone == ZEN)
+        asks = 0
+        for last in range(30, 60):
+            address = Prefix.parse(f"198.51.100.{last}")
+            found = await house.verifier.evidence(address, NOW, only={ZEN}, modest=True)
+            (listing,) = found.listings
+            asks += listing.answer is Answer.CLEAR
+        assert asks == 20 - used
+        assert listing.reason == "the rest of today's budget is kept for new suspects"
+        assert (await house.ask(BOT))[ZEN].answer is Answer.LISTED
+
+    in_house(play, providers, budget=40)
+
+
+def test_logged_listings(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        def logged(*pairs: tuple[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+            return [(e.zone, e.codes) for e in house.verifier.logged(pairs, NOW) if e.answer is Answer.LISTED]
+
+        assert logged((ZEN.upper(), "127.0.0.4"), (ZEN, "127.0.0.10")) == [(ZEN, ("127.0.0.4", "127.0.0.10"))]
+        assert logged((ZEN, "")) == [], "which of its codes?"
+        assert logged(("bl.spamcop.net", "")) == [("bl.spamcop.net", ("127.0.0.2",))]
+        assert logged((ZEN, "127.255.255.254"), (ZEN, "rubbish"), ("bl.unknown.example", "127.0.0.2")) == []
+        house.server.behave(ZEN, Mode.LIST_WORLD)
+        await house.verifier.test_zones(NOW, every=True)
+        assert logged((ZEN, "127.0.0.4")) == [], "it lists everybody, to others too"
+
+    in_house(play, providers, sites=(*SITES, "bl.spamcop.net*2"))
+
+
+def test_who_listens_hears_of_every_change(providers: tuple[Provider, ...]) -> None:
+    async def play(house: House) -> None:
+        heard: list[Transition] = []
+        house.verifier.listen(heard.append)
+        house.server.behave(ZEN, Mode.PARKED)
+        assert (await house.ask(HOME))[ZEN].answer is Answer.UNKNOWN
+        assert [(t.zone, t.after, t.is_trip, t.good) for t in heard] == [(ZEN, State.LISTS_WORLD, True, NOW)]
+        assert heard == house.changes
+
+    in_house(play, providers)

@@ -13,6 +13,7 @@ from nftban.verify.zones import (
     alarm_in,
     configured_zones,
     interpret,
+    only_code,
     packed_address,
     packed_query_name,
     query_name,
@@ -205,3 +206,60 @@ def test_zones_with_keys_are_refused_without_one_and_with_two(providers: tuple[P
     zones, (fault,) = configured_zones([f"{KEY}.zen.dq.spamhaus.net", f"x{KEY}.zen.dq.spamhaus.net"], providers)
     assert len(zones) == 1 and "two account keys" in fault.what
     assert KEY not in repr(fault)
+
+
+@pytest.mark.parametrize(
+    ("zone", "codes", "points", "policy"),
+    [
+        ("zen.spamhaus.org", ("127.0.0.2", "127.0.0.9"), 4, 0),
+        ("zen.spamhaus.org", ("127.0.0.4", "127.0.0.10"), 4, 2),
+        ("zen.spamhaus.org", ("127.0.0.11",), 0, 2),
+        (f"{KEY}.zen.dq.spamhaus.net", ("127.0.0.3",), 4, 0),
+        (f"{KEY}.authbl.dq.spamhaus.net", ("127.0.0.20",), 5, 0),
+        ("bl.blocklist.de", ("127.0.0.7",), 4, 0),
+        ("bl.blocklist.de", ("127.0.0.12",), 0, 0),
+        ("bl.spamcop.net", ("127.0.0.2",), 2, 0),
+        ("list.dnswl.org", ("127.0.5.1",), 0, 0),
+        ("list.dnswl.org", ("127.0.5.2",), -4, 0),
+        ("bl.unknown.example", ("127.0.0.2",), 1, 0),
+        # Whoever writes codes or points means them.
+        ("zen.spamhaus.org*1", ("127.0.0.4", "127.0.0.10"), 1, 0),
+        ("zen.spamhaus.org=127.0.0.10", ("127.0.0.10",), 0, 1),
+    ],
+)
+def test_a_name_alone_takes_the_points_of_the_data(
+    zone: str, codes: tuple[str, ...], points: int, policy: int, providers: tuple[Provider, ...]
+) -> None:
+    listing = ask(zone, providers, *codes)
+    assert (listing.answer, listing.points, listing.policy_points) == (Answer.LISTED, points, policy)
+
+
+def test_the_shipped_data_tells_what_an_admin_must_know(providers: tuple[Provider, ...]) -> None:
+    for provider in providers:
+        if provider.refused:
+            assert not provider.codes
+            continue
+        name = (provider.names or provider.keyed)[0]
+        assert provider.terms, name
+        assert any(code.counts for code in provider.codes), name
+        signs = {code.points > 0 for code in provider.codes if code.counts}
+        assert signs == {name != "list.dnswl.org"}, name
+        assert all(0 < abs(code.points) <= 5 for code in provider.codes), name
+        assert len(provider.test_listed) == len(provider.test_clear) > 0, name
+
+
+@pytest.mark.parametrize(
+    ("zone", "code"),
+    [
+        ("bl.spamcop.net", "127.0.0.2"),
+        ("psbl.surriel.com", "127.0.0.2"),
+        (f"{KEY}.authbl.dq.spamhaus.net", "127.0.0.20"),
+        ("bl.unknown.example", "127.0.0.2"),
+        ("zen.spamhaus.org", ""),
+        ("xbl.spamhaus.org", ""),
+        ("bl.blocklist.de", ""),
+        ("list.dnswl.org", ""),
+    ],
+)
+def test_zones_with_one_code(zone: str, code: str, providers: tuple[Provider, ...]) -> None:
+    assert only_code(zone_of(zone, providers)) == code
