@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -22,7 +22,12 @@ from nftban.errors import EXIT_NO, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from nftban.detect.filterfile import Filter
-    from nftban.records import LogLine
+    from nftban.detect.matcher import Matcher
+    from nftban.detect.meaning import Result
+    from nftban.prefixes import Prefix
+    from nftban.sources.chunks import Chunk
+
+CHUNK = 256 * 1024
 
 app = typer.Typer(help="Try filters.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -41,22 +46,30 @@ def test(
     as_json: AsJson = False,
 ) -> None:
     """Show what a filter finds in a log. With --json, one object per line of the log."""
+    from nftban.detect.budget import WATCH
     from nftban.detect.matcher import Matcher
     from nftban.records import Offence
     from nftban.report.found import found_json, summary
 
-    matcher = Matcher(_filter(context, config, filter))
+    WATCH.start()
+    matcher = Matcher(_filter(context, config, filter), report=lambda text: typer.echo(text, err=True))
     by_rule: Counter[str] = Counter()
-    by_address: Counter[str] = Counter()
-    now = time.time()
-    for number, line in enumerate(_lines(log), 1):
-        found = matcher.match(line, now)
+    by_prefix: Counter[Prefix] = Counter()
+    written = 0
+    for number, found in results(matcher, chunks(log), time.time()):
         if isinstance(found, Offence):
             by_rule[found.rule.partition(":")[0]] += 1
-            by_address[str(found.prefix)] += 1
+            by_prefix[found.prefix] += 1
         if as_json:
+            for between in range(written + 1, number):
+                write(json.dumps(found_json(between, None)) + "\n", flush=False)
             write(json.dumps(found_json(number, found)) + "\n", flush=False)
-    if not as_json:
+            written = number
+    if as_json:
+        for rest in range(written + 1, matcher.counts.lines + 1):
+            write(json.dumps(found_json(rest, None)) + "\n", flush=False)
+    else:
+        by_address = Counter({str(prefix): count for prefix, count in by_prefix.items()})
         show(summary(matcher.filter, matcher.counts, by_rule, by_address))
     if not by_rule:
         raise typer.Exit(EXIT_NO)
@@ -77,28 +90,63 @@ def _filter(context: typer.Context, config: Path | None, spec: str) -> Filter:
     return loaded
 
 
-def _lines(log: str) -> Iterator[LogLine]:
+def results(matcher: Matcher, chunks: Iterable[Chunk], now: float) -> Iterator[tuple[int, Result]]:
+    """The lines that are something, each with its number; afterwards matcher.counts.lines is how many there were.
+
+    Only lines that the screen lets through are looked at; of a chunk that is not UTF-8, all.
+    """
+    from nftban.detect.screen import Screen
+
+    screen: Screen | None = None
+    before = 0
+    for chunk in chunks:
+        if not chunk.valid:
+            for number, line in enumerate(chunk, before + 1):
+                if (found := matcher.match(line, now)) is not None:
+                    yield number, found
+        else:
+            data = chunk.data
+            if screen is None or not screen.sampled:
+                screen = Screen((matcher.filter,), data)
+            at, number = 0, before + 1
+            for start, end, bits in screen.lines(data):
+                ((_, rules, texts),) = screen.wanted(bits)
+                if (plain := chunk.plain(start, end)) is not None:
+                    matched = matcher.look(plain, now, rules, texts)
+                else:
+                    matched = matcher.search(*chunk.text(start, end), now, rules)
+                if matched is not None:
+                    found = matcher.meaning(chunk.line(start, end), matched)
+                    if found is not None:
+                        number += data.count(b"\n", at, start)
+                        at = start
+                        yield number, found
+        before += chunk.lines
+    matcher.counts.lines = before
+
+
+def chunks(log: str) -> Iterator[Chunk]:
     try:
         if log == "-":
-            yield from _decoded(sys.stdin.buffer, log)
+            yield from _read(sys.stdin.buffer, log)
         else:
             with Path(log).open("rb") as file:
-                yield from _decoded(file, log)
+                yield from _read(file, log)
     except OSError as e:
         raise UsageError(
             f"{log} cannot be read: {e.strerror or e}", "name a log file, or - for standard input"
         ) from None
 
 
-def _decoded(file: BinaryIO, name: str) -> Iterator[LogLine]:
-    """As nftban.sources.file gives them: cut where they are too long, bytes that are not UTF-8 as \\xNN."""
-    from nftban.records import LogLine
-    from nftban.sources.file import LINE_LIMIT
+def _read(file: BinaryIO, name: str) -> Iterator[Chunk]:
+    from nftban.sources.chunks import Begun, Chunk, is_utf8
 
-    while line := file.readline(LINE_LIMIT):
-        cut = 0
-        rest = line
-        while not rest.endswith(b"\n") and (rest := file.readline(LINE_LIMIT)):
-            cut += len(rest.rstrip(b"\n"))
-        text = line.rstrip(b"\r\n").lstrip(b"\0").decode("utf-8", "backslashreplace")
-        yield LogLine(name, text, truncated=cut)
+    begun = Begun()
+    read1 = getattr(file, "read1", file.read)  # of a pipe, what is there
+    while data := read1(CHUNK):
+        whole, cut = begun.lines(data)
+        if whole:
+            yield Chunk(name, whole, is_utf8(whole), cut=cut)
+    if begun.size:
+        last = begun.rest + b"\n"
+        yield Chunk(name, last, is_utf8(last), cut=begun.cut)

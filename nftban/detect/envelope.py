@@ -12,6 +12,7 @@ Source: RFC 3164, and rsyslog's two default file formats.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from nftban.detect.timestamps import Timestamps
@@ -58,6 +59,7 @@ def around(time: float | None, rest: str) -> Envelope:
     return Envelope(time, head["host"] or "", head["program"], head["pid"] or "", rest[head.end() :], rest)
 
 
+@lru_cache(maxsize=1024)
 def service(program: str) -> Service:
     """The door a client came through, as far as the program's name tells.
 
@@ -72,4 +74,5 @@ def service(program: str) -> Service:
         return Service.SMTP
     if any(_SUBMISSION.fullmatch(part) for part in parts):
         return Service.SUBMISSION
-    return Service.SMTP if parts[-1] == "smtpd" else Service.OTHER
+    # Of OpenSMTPD, whose whole tag is smtpd, all ports log alike: customers too.
+    return Service.SMTP if parts[-1] == "smtpd" and len(parts) > 1 else Service.OTHER

@@ -5,7 +5,8 @@ reason in words.  Rewrites the tags: `<HOST>`, `<ADDR>`, `<IP4>`, `<IP6>`, `<DNS
 self-closed forms `<F-IP4/>`, `<F-ID/>` ..., and `<F-NAME>...</F-NAME>` into the named group `name`.
 Addresses are matched by shape only (bounded, without nested repeats): whether it is one, Prefix.parse says.
 `screen` gives strings of which any matching line must contain one, so that most lines need no expression at all.
-Does not: support `<SKIPLINES>`; the older inner flags `((?i)x)` are turned into `(?i:x)`, which Python wants.
+`<SKIPLINES>`, in expressions over several lines, matches the lines between two others.  The older inner flags
+`((?i)x)` are turned into `(?i:x)`, which Python wants.
 Source: jail.conf(5), FILTERS; Python's re.
 """
 
@@ -15,6 +16,7 @@ import importlib
 import re
 import warnings
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 _IP4 = r"(?:::[fF]{4}:)?(?P<ip4>\d{1,3}(?:\.\d{1,3}){3})(?!\d)"
@@ -43,18 +45,17 @@ _INNER_FLAGS = re.compile(r"(?<!\\)\((?:\?:)?\(\?([aiLmsux]+)\)")
 ADDRESSES = ("ip4", "ip6", "fid", "host")
 
 
-class Unsupported(ValueError):
-    """A part of fail2ban's language that this version does not have."""
-
-
-def translated(expression: str) -> str:
-    """The expression with tags and old-style inner flags rewritten."""
+def translated(expression: str, *, names: bool = True) -> str:
+    """The expression with tags and old-style inner flags rewritten; names: whether `<HOST>` may be a host's name."""
     opened: set[str] = set()
+    skips = count()
 
     def replaced(found: re.Match[str]) -> str:
         closing, custom, name, closed = found.groups()
         if name == "SKIPLINES":
-            raise Unsupported("<SKIPLINES> (an expression over several lines) is not supported yet")
+            return rf"\n(?P<skiplines{next(skips)}>(?:(?:.*\n)*?))"
+        if name == "HOST" and not names:
+            name = "ADDR"
         if not custom:
             return _TAGS.get(name, found[0]) if not (closing or closed) else found[0]
         if closed:
@@ -68,13 +69,13 @@ def translated(expression: str) -> str:
     return _INNER_FLAGS.sub(r"(?\1:", _TAG.sub(replaced, expression))
 
 
-def compiled(expression: str) -> re.Pattern[str]:
-    """The expression, ready to search; ValueError says what is wrong with it."""
-    text = translated(expression)
+def compiled(expression: str, *, names: bool = True, several: bool = False) -> re.Pattern[str]:
+    """The expression, ready to search; several: `^` and `$` are each line's.  ValueError says what is wrong with it."""
+    text = translated(expression, names=names)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return re.compile(text)
+            return re.compile(text, re.MULTILINE if several else re.NOFLAG)
     except re.error as error:
         where = f", at {text[error.pos : error.pos + 20]!r}" if error.pos is not None else ""
         raise ValueError(f"not a regular expression: {error.msg}{where}") from None

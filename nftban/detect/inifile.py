@@ -92,6 +92,11 @@ class Ini:
                 return found
         return None
 
+    def tagged(self, sections: Sequence[str], name: str) -> Option | None:
+        """The option that `<name>` means: parameter, the first section's that has its own, the [DEFAULT]."""
+        own = (self.sections.get(where, {}).get(name) for where in sections)
+        return self._parameters.get(name) or next(filter(None, own), None) or self.written("DEFAULT", name)
+
     def expanded(self, section: str, name: str, *, tags: Sequence[str] = ()) -> Value | None:
         """The value with all `%(x)s` put in, and `<x>` too where `tags` names the sections they are looked up in.
 
@@ -192,11 +197,12 @@ class _Expansion:
         if slash and section == "known":
             found = next(filter(None, (self._ini.written(where, rest.lower()) for where in self._tags)), None)
         elif slash:
-            found = self._ini.written(_cased(section), rest.lower()) if rest else None
+            section = _cased(section)
+            found = self._ini.written(section, rest.lower()) if rest and section in self._ini.sections else None
         elif name == name.upper() and name.lower() != name:
             return None  # <HOST>, <F-USER>: tags of the expressions, never options
         else:
-            found = next(filter(None, (self._ini.option(where, name) for where in self._tags)), None)
+            found = self._ini.tagged(self._tags, name)
         return None if found is None else self._interpolated(found, 0)
 
 

@@ -23,12 +23,14 @@ from nftban.detect.inifile import Ini, Line, Malformed, Value, text_of
 from nftban.errors import Fault
 
 _TRUE = ("1", "on", "true", "yes")
+_SYSTEMD = re.compile(r"(?i:systemd)(?:\[.*?\bjournalpath\s*=\s*[\"']?(?P<path>/[^\"',\]]*))?")
 _FALSE = ("", "0", "off", "false", "no")
 
 
 @dataclass(frozen=True, slots=True)
 class JailEntry:
-    """One jail as written.  findtime, bantime: seconds (bantime negative: for ever)."""
+    """One jail as written.  findtime, bantime, maxtime: seconds (bantime negative: for ever); increment: a repeated ban
+    lasts longer, maxtime at most; other: the OTHERS that an admin set, as written."""
 
     name: str
     enabled: bool
@@ -41,6 +43,18 @@ class JailEntry:
     ignoreip: tuple[str, ...]
     file: str
     line: int
+    increment: bool = False
+    maxtime: float | None = None
+    other: tuple[tuple[str, str], ...] = ()
+    journalmatch: tuple[str, ...] = ()
+
+
+# What a jail may say besides, and what has an effect in fail2ban.
+OTHERS = (
+    "action", "banaction", "banaction_allports", "ignorecommand", "usedns", "logencoding",
+    "logtimezone", "failregex", "ignoreregex", "prefregex", "datepattern", "maxlines", "bantime.rndtime",
+    "bantime.factor", "bantime.formula", "bantime.multipliers", "bantime.overalljails",
+)  # fmt: skip
 
 
 def load(files: Sequence[Path], directories: Sequence[Path] = ()) -> tuple[tuple[JailEntry, ...], tuple[Fault, ...]]:
@@ -94,8 +108,26 @@ class _Section:
             ignoreip=tuple(text_of(self._value("ignoreip")).replace(",", " ").split()),
             file=self._here.file,
             line=self._here.number,
+            increment=self._truth("bantime.increment"),
+            maxtime=self._seconds("bantime.maxtime"),
+            other=self._other(),
+            journalmatch=tuple(line.text.strip() for line in self._value("journalmatch") if line.text.strip()),
         )
         return tuple(self._faults) or entry
+
+    def _other(self) -> tuple[tuple[str, str], ...]:
+        """What the jail says itself, or [DEFAULT] in a file that is not the package's."""
+        out = []
+        for name in OTHERS:
+            own = self._ini.sections[self._name].get(name)
+            option = own or self._ini.written(self._name, name)
+            if (
+                option is not None
+                and text_of(option.value)
+                and (own or not option.value[0].file.endswith("/jail.conf"))
+            ):
+                out.append((name, text_of(option.value)))
+        return tuple(out)
 
     def _value(self, option: str) -> Value:
         try:
@@ -142,9 +174,9 @@ class _Section:
     def _logpath(self) -> tuple[str, ...]:
         value = self._value("logpath")
         paths = tuple(re.sub(r"\s+(?:head|tail)$", "", line.text.strip()) for line in value if line.text.strip())
-        backend = text_of(self._value("backend")).lower()
-        if not paths and backend.startswith("systemd"):
-            self._fault(value, "reading the systemd journal is not supported yet", "give logpath, drop the backend")
-        elif not paths and not self._faults:
+        backend = _SYSTEMD.match(text_of(self._value("backend")))
+        if backend:  # whatever logpath says, as in fail2ban
+            return ("journal" + (f":{backend['path']}" if backend["path"] else ""),)
+        if not paths and not self._faults:
             self._fault(value, "it is enabled and has no logpath", "write logpath = /var/log/...")
         return paths

@@ -1,110 +1,160 @@
-"""What a log line means to a filter.
+"""Log lines against a filter.
 
 Takes a `Filter` and log lines one by one; gives an Offence, a Login, a Logged (something the server itself found
 out about a client, no misdeed) or None.
 The order is fail2ban's: the date is cut out, prefregex, failregex by search (the first that matches), ignoreregex.
-An address counts only where Prefix.parse takes it; a host name is never resolved (`unresolved`).
-Sessions: lines with the same log host and F-MLFID text, from one client, belong together until a line with
-F-MLFFORGET, a line with F-MLFBEGIN, another client's address, or 15 minutes of log time.  Within one,
-- a rule with F-ONCE counts only where nothing of the session has counted yet; other rules count every line;
-- F-NOFAIL with F-ONCE counts nothing and lets nothing with F-ONCE count after it;
-- a rule without an address waits for the address that an F-NOFAIL line brings, or takes the one already seen.
+Each sees the text with one newline at its end.  Where the filter says maxlines, they see the last lines together.
+Of a line longer than LINE_LIMIT the beginning is matched, ended so that no `$` holds in the middle of client text.
+Of a rule that once overran its budget (budget.py), a linear engine (linear.py) says from then on which lines it can
+match.  Overrun again, or where that engine has no answer, it is suspended, for a minute at first and longer each time,
+and `report` is told; the other rules go on.
 Guarantees: no line raises; memory is bounded; time is the log's, never the clock's.
-Does not: count over time (windows.py), decide anything, read files.
+Does not: know what a match means (meaning.py), count over time (windows.py), read files.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-from nftban.detect.envelope import around, content, service
-from nftban.detect.expressions import ADDRESSES
+from nftban.detect.budget import WATCH, Overrun
+from nftban.detect.envelope import content
 from nftban.detect.filterfile import Filter, Rule
+from nftban.detect.fused import fused, placed
+from nftban.detect.linear import Possible, guard
+from nftban.detect.meaning import Counts, Logged, Meaning, Result
+from nftban.detect.multiline import Lines
 from nftban.detect.timestamps import DAY, Timestamps
-from nftban.prefixes import Prefix
-from nftban.records import Login, LogLine, Offence, Service
+from nftban.records import LogLine
 
-SESSION_SECONDS = 900.0
-LISTING_SECONDS = 3600.0
-EVIDENCE_LENGTH = 2000
+__all__ = ["LINE_LIMIT", "Counts", "Logged", "Matcher"]
 
-# Groups with a meaning of their own; every other named group is a fact.
-_SESSION = ("nofail", "once", "mlfid", "mlfforget", "mlfbegin", "mlfgained")
-_FLAGS = frozenset((*_SESSION, *ADDRESSES, "content", "service", "dnsbl", "code", "dns", "cidr", "fport"))
-_SERVICES = frozenset(Service)
+LINE_LIMIT = 16_384
+SUSPENDED = 60.0
+SUSPENDED_MOST = 3600.0
+_LAST_DATE = 60.0  # so long a line without a date is of the time of the last that had one
+FUSED = 3  # of more rules, prefregex is tried once for all
+PLANS = 4096
+_CUT = "\ufffd"
+
+Found = tuple[Rule, re.Match[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """Evidence from the server's own log that is no offence.
+class Match(NamedTuple):
+    """A rule that matches a line, its groups by name, when that was, and the line without its date."""
 
-    listed: (zone, code) pairs it got from a DNSBL; facts: e.g. ("ptr", a name that does not resolve back).
-    """
-
-    prefix: Prefix
+    rule: Rule
+    groups: dict[str, str]
     time: float
-    facts: tuple[tuple[str, str], ...] = ()
-    listed: tuple[tuple[str, str], ...] = ()
-    line: str = ""
-    source: str = ""
+    rest: str
 
 
-@dataclass(slots=True)
-class Counts:
-    """How many lines came, were matched by a rule, excused by ignoreregex, named no address, were cut short."""
+class _Plan(NamedTuple):
+    """Rules to be tried; fused: the same together with prefregex, or none; placed: the same as they match behind a
+    date that is not cut out, with the names of their groups, or none."""
 
-    lines: int = 0
-    matched: int = 0
-    ignored: int = 0
-    unresolved: int = 0
-    oversized: int = 0
-    offences: int = 0
-    logins: int = 0
-
-
-@dataclass(slots=True)
-class _Session:
-    last: float
-    prefix: Prefix | None = None
-    counted: bool = False
-    waiting: Offence | None = None  # with the null prefix; its address is still to come
-
-
-_NOBODY = Prefix(6, 0, 128)
+    rules: tuple[Rule, ...]
+    fused: tuple[Rule, ...]
+    placed: tuple[tuple[Rule, re.Pattern[str], tuple[str, ...]], ...]
 
 
 class Matcher:
     """One filter over one log; holds the sessions of that log, so each log wants its own."""
 
-    def __init__(self, filter: Filter, *, sessions: int = 10_000) -> None:
+    def __init__(
+        self, filter: Filter, *, sessions: int = 10_000, report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """report: is told, in a sentence, of rules that are suspended and of names that stand for addresses."""
         self.filter = filter
         self.counts = Counts()
-        self._limit = sessions
-        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
-        self._listed: OrderedDict[Prefix, tuple[float, tuple[tuple[str, str], ...]]] = OrderedDict()
-        self._timestamps = Timestamps()
-        # Only rules that name no address need the addresses of harmless lines remembered.
-        self._needs_address = any(not set(rule.pattern.groupindex) & {*ADDRESSES, "dns"} for rule in filter.rules)
+        self._meaning = Meaning(filter, self.counts, sessions, report)
+        self._timestamps = Timestamps(filter.dates)
+        self._lines = Lines(filter.maxlines) if filter.maxlines > 1 else None
+        self._last: float | None = None
+        self._report = report
+        self._rest: dict[Rule, tuple[float, float]] = {}  # until when it is suspended, for how long that was
+        self._guards: dict[Rule, Possible] = {}  # of those that once overran
+        # fail2ban asks ignoreregex before all others where it has far fewer expressions.
+        self._ignore_first = bool(filter.ignore) and len(filter.ignore) < len(filter.rules) - 2
+        self._prefix = (filter.prefix,) if filter.prefix is not None else ()
+        self._both: dict[int, Rule | None] = {}  # by the rule's number, made when first wanted
+        self._plans: dict[tuple[int, ...] | None, _Plan] = {}
 
-    def match(self, line: LogLine, now: float) -> Offence | Login | Logged | None:
-        """What this line is; `now` dates lines that have no date and completes those without a year."""
+    def match(self, line: LogLine, now: float, rules: tuple[int, ...] | None = None) -> Result:
+        """What this line is; `now` dates lines that have no date and completes those without a year; rules: those of
+        the filter's rules, from 0, that can match, where that is known."""
         self.counts.lines += 1
-        if line.truncated:
-            self.counts.oversized += 1
-        text = line.text
-        if not self._may_match(text):
+        if rules is None and not self._may_match(line.text):
             return None
-        logged, rest = content(text, self._timestamps, now)
-        found = self._search(rest)
+        matched = self.search(line.text, line.truncated, now, rules)
+        return None if matched is None else self.meaning(line, matched)
+
+    def search(self, text: str, truncated: int, now: float, rules: tuple[int, ...] | None = None) -> Match | None:
+        """What of the filter matches this line; rules: those of its rules, from 0, that can (screen.py); the others
+        are not tried."""
+        if truncated or len(text) > LINE_LIMIT:
+            self.counts.oversized += 1
+            text = text[:LINE_LIMIT] + _CUT
+        date, rest = content(text, self._timestamps, now)
+        logged = date
+        if logged is None:
+            logged = self._last if self._last is not None and self._last > now - _LAST_DATE else now
+        elif self._lines is not None:
+            self._last = logged
+        plan = self._plans.get(rules)
+        found = self._search(rest, now, plan if plan is not None else self._planned(rules))
         if found is None:
             return None
-        rule, groups = found
-        self.counts.matched += 1
+        self._last = self._last if date is None else date  # of lines that match: which others come here, a screen says
         # A date from a clock far ahead would sit in every window for as long.
-        time = now if logged is None or logged > now + DAY else logged
-        return self._meaning(line, rule, groups, time, rest)
+        return Match(*found, now if logged > now + DAY else logged, rest)
+
+    def look(self, text: str, now: float, rules: tuple[int, ...], texts: tuple[tuple[str, ...], ...]) -> Match | None:
+        """`search`, of a whole line with its newline: quicker where the line begins with a date that was seen before.
+
+        texts: for each of the rules, of which one is in the line behind such a date; see screen.Wanted.
+        """
+        date = self._timestamps.again(text, now)
+        plan = self._plans.get(rules)
+        if plan is None:
+            plan = self._planned(rules)
+        if date is None or date.time is None or not plan.placed or self._rest or len(text) > LINE_LIMIT:
+            return self.search(text[:-1], 0, now, rules)
+        try:
+            WATCH.begin()
+            for (rule, pattern, names), needed in zip(plan.placed, texts, strict=True):
+                for each in needed:
+                    if each in text:
+                        break
+                else:
+                    if needed:
+                        continue
+                found = pattern.match(text, date.end)
+                if found is not None:
+                    WATCH.end()
+                    self._last = date.time
+                    time = date.time if date.time <= now + DAY else now
+                    if names:
+                        groups = {n: t for n, t in zip(names, found.groups(), strict=True) if t is not None}
+                    else:
+                        groups = _groups(found)
+                    return Match(rule, groups, time, text[date.end : -1])
+            WATCH.end()
+        except Overrun:
+            return self.search(text[:-1], 0, now, rules)
+        return None
+
+    def meaning(self, line: LogLine, match: Match) -> Result:
+        """What a line is of which `search` found this."""
+        self.counts.matched += 1
+        return self._meaning.of(line, match.rule, match.groups, match.time, match.rest)
+
+    @property
+    def suspended(self) -> dict[Rule, float]:
+        """The rules that are suspended, and until when."""
+        return {rule: until for rule, (until, _) in self._rest.items()}
 
     def _may_match(self, text: str) -> bool:
         for word in self.filter.words:  # not any(): it would double the cost of a line that means nothing
@@ -112,205 +162,120 @@ class Matcher:
                 return True
         return not self.filter.words
 
-    def _search(self, rest: str) -> tuple[Rule, dict[str, str]] | None:
+    def _search(self, rest: str, now: float, plan: _Plan) -> tuple[Rule, dict[str, str]] | None:
+        text = rest + "\n" if self._lines is None else self._lines.add(rest)
+        if self._ignore_first and self._first(self.filter.ignore, text, now):
+            self.counts.ignored += 1
+            return None
         groups: dict[str, str] = {}
-        if self.filter.prefix is not None:
-            prefixed = self.filter.prefix.pattern.search(rest)
+        if plan.fused and not self._rest and not self._guards:
+            found = self._first(plan.fused, text, now, plan.rules)
+            if found is None:
+                return None
+            rule, match = found
+            if self.filter.ignore and self._first(self.filter.ignore, text[match.start("content") :], now):
+                self.counts.ignored += 1
+                return None
+            return rule, _groups(match)
+        if self._prefix:
+            prefixed = self._first(self._prefix, text, now)
             if prefixed is None:
                 return None
-            groups = {name: text for name, text in prefixed.groupdict().items() if text is not None}
-            rest = groups.get("content") or rest
-        for rule in self.filter.rules:
-            found = rule.pattern.search(rest)
-            if found is not None:
-                if any(ignore.pattern.search(rest) for ignore in self.filter.ignore):
-                    self.counts.ignored += 1
-                    return None
-                groups.update({name: text for name, text in found.groupdict().items() if text is not None})
-                return rule, groups
-        return None
-
-    def _meaning(
-        self, line: LogLine, rule: Rule, groups: dict[str, str], time: float, rest: str
-    ) -> Offence | Login | Logged | None:
-        key = _key(groups, rest)
-        if key not in self._sessions and "nofail" in groups and "mlfgained" not in groups and _bounds(groups):
-            return None  # most lines of a mail log: a session begins or ends of which nothing is known
-        prefix = _prefix(groups)
-        if prefix is None and any(name in groups for name in (*ADDRESSES, "dns")):
-            self.counts.unresolved += 1
+            groups = _groups(prefixed[1])
+            if groups.get("content"):
+                text = groups["content"] + "\n"
+                if self._lines is not None:
+                    self._lines.replace(groups["content"])
+        found = self._first(plan.rules, text, now)
+        if found is None:
             return None
-        session = self._session(key, time, prefix, begins="mlfbegin" in groups)
-        if prefix is None and session is not None:
-            prefix = session.prefix
-        facts = _facts(groups)
-        text = line.text[:EVIDENCE_LENGTH]
-        listed = ((groups["dnsbl"], groups.get("code", "")),) if "dnsbl" in groups else ()
-        forgets = "mlfforget" in groups
-
-        if "mlfgained" in groups:
-            if key and forgets:
-                self._sessions.pop(key, None)
-            if prefix is None:
-                return None
-            self.counts.logins += 1
-            return Login(prefix, time, groups.get("user", ""), text, line.source)
-
-        if "nofail" in groups:
-            return self._harmless(
-                key, session, groups, Logged(prefix or _NOBODY, time, facts, listed, text, line.source)
-            )
-
-        offence = Offence(
-            filter=self.filter.name,
-            rule=_named(rule, groups),
-            prefix=prefix or _NOBODY,
-            time=time,
-            service=_service(groups, rest),
-            facts=facts,
-            listed=self._known_listings(prefix, time, listed),
-            line=text,
-            source=line.source,
-        )
-        return self._counted(key, session, offence, once="once" in groups, forgets=forgets)
-
-    def _harmless(
-        self, key: tuple[str, str] | None, session: _Session | None, groups: Mapping[str, str], logged: Logged
-    ) -> Offence | Logged | None:
-        """An F-NOFAIL line: it may bring the address an earlier line lacked, or excuse the session."""
-        prefix = None if logged.prefix is _NOBODY else logged.prefix
-        out: Offence | Logged | None = None
-        if session is not None and session.waiting is not None and prefix is not None:
-            out = replace(
-                session.waiting, prefix=prefix, listed=self._known_listings(prefix, logged.time, session.waiting.listed)
-            )
-            session.waiting = None
-            session.counted = True
-            self.counts.offences += 1
-        if key is not None and "mlfforget" in groups:
-            self._sessions.pop(key, None)
-        elif key is not None and ("once" in groups or (self._needs_address and prefix is not None)):
-            self._keep(key, session, logged.time, prefix, counted="once" in groups)
-        if out is None and prefix is not None and (logged.listed or "ptr" in groups):
-            if logged.listed:
-                self._remember(logged)
-            out = logged
-        return out
-
-    def _counted(
-        self, key: tuple[str, str] | None, session: _Session | None, offence: Offence, *, once: bool, forgets: bool
-    ) -> Offence | None:
-        """An offence, if its session lets it count."""
-        if offence.prefix is _NOBODY:
-            if key is None:
-                self.counts.unresolved += 1
-            elif not forgets:
-                self._keep(key, session, offence.time, None, counted=False).waiting = offence
+        rule, match = found
+        if self._lines is not None:
+            text = self._lines.take(match)
+        if self.filter.ignore and self._first(self.filter.ignore, text, now):
+            self.counts.ignored += 1
             return None
-        counts = not (once and session is not None and session.counted)
-        if key is not None:
-            if forgets:
-                self._sessions.pop(key, None)
-            else:
-                self._keep(key, session, offence.time, offence.prefix, counted=True)
-        if not counts:
-            return None
-        self.counts.offences += 1
-        return offence
+        groups.update(_groups(match))
+        return rule, groups
 
-    def _session(
-        self, key: tuple[str, str] | None, time: float, prefix: Prefix | None, *, begins: bool
-    ) -> _Session | None:
-        """The live session of this key, if it is still this client's."""
-        if key is None:
-            return None
-        session = self._sessions.get(key)
-        if session is None:
-            return None
-        foreign = prefix is not None and session.prefix is not None and session.prefix != prefix
-        if begins or foreign or time - session.last > SESSION_SECONDS:
-            del self._sessions[key]
-            return None
-        return session
+    def _planned(self, numbers: tuple[int, ...] | None) -> _Plan:
+        """How these rules are tried; each as one expression with prefregex, where they are few and that is exact."""
+        rules = self.filter.rules if numbers is None else tuple(self.filter.rules[number] for number in numbers)
+        both: list[Rule] = []
+        if self._prefix and self._lines is None and len(rules) <= FUSED:
+            for rule in rules:
+                if rule.number not in self._both:
+                    pattern = fused(self._prefix[0].pattern, rule.pattern)
+                    self._both[rule.number] = None if pattern is None else replace(rule, pattern=pattern)
+                if (one := self._both[rule.number]) is not None:
+                    both.append(one)
+        if len(self._plans) >= PLANS:
+            self._plans.clear()
+        whole = both if self._prefix else rules
+        at = [(rule, placed(each.pattern)) for rule, each in zip(rules, whole, strict=False)]
+        quick = tuple((rule, pattern, _names(pattern)) for rule, pattern in at if pattern is not None)
+        if len(quick) != len(rules) or self._lines is not None or self.filter.ignore or len(rules) > FUSED:
+            quick = ()
+        plan = self._plans[numbers] = _Plan(rules, tuple(both) if len(both) == len(rules) else (), quick)
+        return plan
 
-    def _keep(
-        self, key: tuple[str, str], session: _Session | None, time: float, prefix: Prefix | None, *, counted: bool
-    ) -> _Session:
-        if session is None:
-            session = self._sessions[key] = _Session(time)
-            # The longest untouched go first: those that are over, and one more where the table is full.
-            while self._sessions and (
-                len(self._sessions) > self._limit or time - next(iter(self._sessions.values())).last > SESSION_SECONDS
-            ):
-                self._sessions.popitem(last=False)
-        self._sessions.move_to_end(key)
-        session.last = max(session.last, time)
-        session.prefix = prefix or session.prefix
-        session.counted = session.counted or counted
-        return session
-
-    def _remember(self, logged: Logged) -> None:
-        _, held = self._known(logged.prefix, logged.time)
-        self._listed[logged.prefix] = (logged.time, tuple(dict.fromkeys(held + logged.listed))[-16:])
-        self._listed.move_to_end(logged.prefix)
-        if len(self._listed) > self._limit:
-            self._listed.popitem(last=False)
-
-    def _known(self, prefix: Prefix, time: float) -> tuple[float, tuple[tuple[str, str], ...]]:
-        held = self._listed.get(prefix)
-        return held if held is not None and time - held[0] <= LISTING_SECONDS else (time, ())
-
-    def _known_listings(
-        self, prefix: Prefix | None, time: float, own: tuple[tuple[str, str], ...]
-    ) -> tuple[tuple[str, str], ...]:
-        """What the line itself says, and what the server logged of this client in the hour before."""
-        if prefix is None or not self._listed:
-            return own
-        held = self._known(prefix, time)[1]
-        zones = {zone for zone, _ in held}
-        return held + tuple(pair for pair in own if pair[0] not in zones)
-
-
-def _prefix(groups: Mapping[str, str]) -> Prefix | None:
-    for name in ADDRESSES:
-        text = groups.get(name)
-        if text:
+    def _first(self, rules: Sequence[Rule], text: str, now: float, origins: Sequence[Rule] = ()) -> Found | None:
+        """The first rule that matches, of those that are not suspended; origins: which are to be, if others."""
+        if self._rest:
+            rules = [rule for rule in rules if rule not in self._rest or self._rest[rule][0] <= now]
+        if self._guards:
+            rules = [rule for rule in rules if rule not in self._guards or self._guards[rule](text)]
+        at = 0
+        while True:
             try:
-                return Prefix.parse(f"{text}/{groups['cidr']}" if "cidr" in groups else text)
-            except ValueError:
+                WATCH.begin()
+                for at in range(at, len(rules)):  # noqa: B020 - goes on behind the rule that overran
+                    found = rules[at].pattern.search(text)
+                    if found is not None:
+                        WATCH.end()
+                        return rules[at], found
+                WATCH.end()
                 return None
-    return None
+            except Overrun:
+                self._overran((origins or rules)[at], rules[at].pattern, text, now)
+                at += 1
+
+    def _overran(self, rule: Rule, tried: re.Pattern[str], text: str, now: float) -> None:
+        """From now on a linear engine is asked first; where that is no help, the rule is suspended."""
+        self.counts.overruns += 1
+        if rule not in self._guards and (possible := guard(rule.pattern)) is not None:
+            self._guards[rule] = possible
+            together = possible if tried is rule.pattern else guard(tried)
+            if together is not None and not together(text):
+                return
+        self._suspend(rule, now)
+
+    def _suspend(self, rule: Rule, now: float) -> None:
+        span = min(2 * self._rest[rule][1], SUSPENDED_MOST) if rule in self._rest else SUSPENDED
+        self._rest[rule] = (now + span, span)
+        self._report(
+            f"filter {self.filter.name}: the expression at {rule.file}:{rule.line} took too long on a line and is "
+            f"suspended for {span:.0f} s; the others go on"
+        )
 
 
-def _named(rule: Rule, groups: Mapping[str, str]) -> str:
-    """The rule's number, and words by which a person knows it."""
-    words = groups.get("once") or rule.words
-    return f"{rule.number}: {words[:40]}" if words else str(rule.number)
+def _names(pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """The names of the groups in their order, where all have one and none stands in for another; else nothing."""
+    names = tuple(pattern.groupindex)
+    return names if len(names) == pattern.groups and not any(n.startswith(("alt_", "tuple_")) for n in names) else ()
 
 
-def _facts(groups: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The remaining groups; fail2ban's `alt_user_1` is one more place for `user`."""
-    facts: dict[str, str] = {}
-    for name, text in groups.items():
-        if name in _FLAGS or name.startswith("cond_"):
-            continue
-        if name.startswith("alt_"):
-            name = name[4:].rstrip("0123456789").rstrip("_")
-            facts.setdefault(name, text)
-        else:
-            facts[name] = text
-    return tuple(facts.items())
-
-
-def _key(groups: Mapping[str, str], rest: str) -> tuple[str, str] | None:
-    """What names a session: the log's host, which is a line's first word, and the F-MLFID text."""
-    return ((rest.split(None, 1) or [""])[0], groups["mlfid"]) if "mlfid" in groups else None
-
-
-def _bounds(groups: Mapping[str, str]) -> bool:
-    return "mlfbegin" in groups or "mlfforget" in groups
-
-
-def _service(groups: Mapping[str, str], rest: str) -> Service:
-    named = groups.get("service", "").lower()
-    return Service(named) if named in _SERVICES else service(around(None, rest).program)
+def _groups(match: re.Match[str]) -> dict[str, str]:
+    """The named groups that matched; `alt_user_1` stands in for a `user` that is empty, `tuple_id` joins the `id`."""
+    groups = {name: text for name, text in match.groupdict().items() if text is not None}
+    others = [name for name in groups if name[:4] == "alt_" or name[:6] == "tuple_"]
+    for name in sorted(others):
+        kind, _, rest = name.partition("_")
+        if kind in ("alt", "tuple") and rest:
+            plain = re.sub(r"_\d+$", "", rest)
+            plain = {"id": "fid", "port": "fport"}.get(plain, plain)
+            if kind == "tuple":
+                groups[plain] = f"{groups[plain]} {groups[name]}" if plain in groups else groups[name]
+            elif groups[name] and not groups.get(plain):
+                groups[plain] = groups[name]
+    return groups

@@ -45,6 +45,8 @@ def summary(filter: Filter, counts: Counts, by_rule: Counter[str], by_address: C
         if count:
             line.append(f", {number(count)} {words}", "yellow")
     parts: list[RenderableType] = [line]
+    if counts.last_name:
+        parts.append(Text(f"a host's name is no address and is not looked up: {shown(counts.last_name)}", "yellow"))
     rules = columns("cyan", "", "dim")
     for rule in filter.rules:
         if hits := by_rule[str(rule.number)]:

@@ -63,27 +63,29 @@ def toml(loaded: Loaded) -> str:
 
 
 def _tables(loaded: Loaded, path: tuple[str, ...], table: Plain) -> list[str]:
-    lines = [f"[{'.'.join(map(_key, path))}]"]
+    lines = [f"[{'.'.join(map(toml_key, path))}]"]
     inner: list[str] = []
     for name, value in table.items():
         if isinstance(value, dict):
             inner += _tables(loaded, (*path, name), value)
         else:
-            lines.append(f"{_key(name)} = {_toml_value(value)}{_origin(loaded, (*path, name))}")
+            lines.append(f"{toml_key(name)} = {toml_value(value)}{_origin(loaded, (*path, name))}")
     return ["\n".join(lines), *inner] if len(lines) > 1 else inner
 
 
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else _toml_value(name)
+def toml_key(name: str) -> str:
+    """A key, quoted where it must be."""
+    return name if _BARE_KEY.fullmatch(name) else toml_value(name)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A number, truth value, text or list of such."""
     if isinstance(value, list):
-        joined = ", ".join(map(_toml_value, value))
+        joined = ", ".join(map(toml_value, value))
         one_line = f"[{joined}]"
         if len(one_line) <= 80:
             return one_line
-        return "[\n" + "".join(f"  {_toml_value(entry)},\n" for entry in value) + "]"
+        return "[\n" + "".join(f"  {toml_value(entry)},\n" for entry in value) + "]"
     # A TOML basic string knows JSON's escapes, but no surrogate pairs.
     return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in json.dumps(value, ensure_ascii=False))
 

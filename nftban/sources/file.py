@@ -1,13 +1,13 @@
 """Log lines from a growing file.
 
-Takes a path and where to begin; gives LogLine after LogLine, each with the Cursor behind it, for as long as it is
-asked.  Woken by inotify; looks every second only where the kernel refuses a watch.
+Takes a path and where to begin; gives Chunk after Chunk of whole lines, or LogLine after LogLine, each with the Cursor
+behind it, for as long as it is asked.  Woken by inotify; looks every second only where the kernel refuses a watch.
 Follows the path, not the inode: renamed and made anew (the old file is read to its end first and until the new one
 has a line), truncated in place (read anew from 0), removed, not yet there (the nearest directory that exists is
 watched), forbidden and later allowed.  A last line without its newline waits for it.
 A line over 64 KiB is cut and counted, NULs at its front (holes that copytruncate leaves) are dropped, bytes that are
 not UTF-8 become \\xNN.
-Guarantees: never more than one chunk and one line in memory; yields to the event loop after each chunk; no line is
+Guarantees: never more than two chunks and one line in memory; yields to the event loop after each chunk; no line is
 given twice after a cursor.  Does not: see a truncation and regrowth past the old offset between two looks unless the
 file's first 256 bytes changed; write or lock anything.
 """
@@ -20,17 +20,16 @@ import os
 import stat
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 from nftban.records import Cursor, LogLine
 from nftban.sources import inotify
+from nftban.sources.chunks import FINGERPRINT, LINE_LIMIT, Begun, Chunk, Place, fingerprint, is_utf8
 from nftban.sources.inotify import Inotify
 
-LINE_LIMIT = 64 * 1024
 CHUNK = 256 * 1024
-FINGERPRINT = 256
 POLL_SECONDS = 1.0
 
 _ON_FILE = inotify.MODIFY | inotify.ATTRIB | inotify.MOVE_SELF | inotify.DELETE_SELF
@@ -71,38 +70,40 @@ class _Open:
         status = os.fstat(fd)
         self.identity = (status.st_dev, status.st_ino)
         self.offset = 0  # behind the last line given
-        self.rest = b""  # of a line that has no newline yet, at most LINE_LIMIT
-        self.cut = 0  # bytes of it that did not fit
-        self.fingerprint = _fingerprint(fd, 0)
-        self._hashed = 0  # bytes of the beginning that it covers
+        self.begun = Begun()
+        self.head = b""  # the beginning, as far as lines of it were given and at most FINGERPRINT
+        self.fingerprint = fingerprint(b"")
 
     @property
     def position(self) -> int:
         """Where to read next."""
-        return self.offset + len(self.rest) + self.cut
+        return self.offset + self.begun.size
 
     def seek(self, offset: int) -> None:
-        self.offset, self.rest, self.cut = offset, b"", 0
-        self.fingerprint, self._hashed = _fingerprint(self.fd, offset), min(offset, FINGERPRINT)
+        self.begun = Begun()
+        self._reach(offset)
 
     def changed(self) -> bool:
         """Is this no longer the file whose lines were read?  Shorter, or its beginning is another."""
-        return os.fstat(self.fd).st_size < self.position or _fingerprint(self.fd, self._hashed) != self.fingerprint
+        if os.fstat(self.fd).st_size < self.position:
+            return True
+        return os.pread(self.fd, len(self.head), 0) != self.head
 
-    def cursor(self) -> Cursor:
-        # Only the beginning is hashed: past it the fingerprint stays.
-        if self._hashed < FINGERPRINT and self._hashed < self.offset:
-            self.fingerprint, self._hashed = _fingerprint(self.fd, self.offset), min(self.offset, FINGERPRINT)
-        return Cursor(self.identity[1], self.offset, self.fingerprint)
+    def given(self, size: int) -> None:
+        """So many bytes more were given as lines."""
+        if len(self.head) < FINGERPRINT:
+            self._reach(self.offset + size)
+        else:
+            self.offset += size
 
-
-def _fingerprint(fd: int, offset: int) -> str:
-    """Of the first bytes of a file of which `offset` have been read."""
-    return blake2b(os.pread(fd, min(offset, FINGERPRINT), 0), digest_size=8).hexdigest()
+    def _reach(self, offset: int) -> None:
+        self.offset = offset
+        self.head = os.pread(self.fd, min(offset, FINGERPRINT), 0)
+        self.fingerprint = fingerprint(self.head)
 
 
 class FileSource:
-    """One log file.  `lines()` is for one reader."""
+    """One log file.  `chunks()` or `lines()` is for one reader."""
 
     def __init__(
         self,
@@ -134,8 +135,19 @@ class FileSource:
         self._trouble = ""
         self._blind = False  # inotify does not cover everything: look by the clock too
 
+    def is_behind(self) -> bool:
+        """Was something written to the file that has not been read yet?"""
+        return self._file is not None and os.fstat(self._file.fd).st_size > self._file.position
+
     async def lines(self) -> AsyncGenerator[LogLine, None]:
         """The lines, without end; closing the iterator (or cancelling its reader) closes the files."""
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                for line in chunk:
+                    yield line
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """The same, as they are read."""
         loop = asyncio.get_running_loop()
         try:
             try:
@@ -152,9 +164,9 @@ class FileSource:
                     self._follow()
                     self._unwatch_all_but(watches)
                     self.begun.set()
-                while (chunk := self._chunk()) is not None:
-                    for line in chunk:
-                        yield line
+                while (chunks := self._next()) is not None:
+                    for chunk in chunks:
+                        yield chunk
                     await asyncio.sleep(0)
                 await self._wait()
         finally:
@@ -251,32 +263,32 @@ class FileSource:
             opened.seek(0)
         self._passed = None
 
-    def _chunk(self) -> list[LogLine] | None:
+    def _next(self) -> list[Chunk] | None:
         """The next lines, of an old file before the new; None where there is nothing to read now."""
         for old in self._old:
-            lines = self._read(old)
-            if lines is not None:
-                return lines
-        lines = self._read(self._file) if self._file is not None else None
-        if lines and self._old:
+            chunks = self._read(old)
+            if chunks is not None:
+                return chunks
+        chunks = self._read(self._file) if self._file is not None else None
+        if chunks and self._old:
             # The writer has moved on.  What it wrote to the old file in between comes first.
-            lines = [line for old in self._old for line in self._closed(old)] + lines
+            chunks = [chunk for old in self._old for chunk in self._closed(old)] + chunks
             self._old = []
             self._moved = True
-        return lines
+        return chunks
 
-    def _closed(self, old: _Open) -> list[LogLine]:
+    def _closed(self, old: _Open) -> list[Chunk]:
         """The rest of a file that nobody writes any more, its last line even without a newline."""
-        lines: list[LogLine] = []
+        chunks: list[Chunk] = []
         while (more := self._read(old)) is not None:
-            lines += more
-        if old.rest:
-            lines.append(self._line(old, old.rest, old.cut, 0))
+            chunks += more
+        if old.begun.rest:
+            chunks.append(self._chunk(old, old.begun.rest + b"\n", old.begun.cut, ends_open=True))
         os.close(old.fd)
-        return lines
+        return chunks
 
-    def _read(self, file: _Open) -> list[LogLine] | None:
-        """One chunk's whole lines, which may be none; None at the end of the file."""
+    def _read(self, file: _Open) -> list[Chunk] | None:
+        """The whole lines of one read, which may be none; None at the end of the file."""
         try:
             if file.changed():
                 file.seek(0)
@@ -285,34 +297,24 @@ class FileSource:
             self.status.error = _in_words(error)
             return None
         self.status.bytes += len(data)
-        return self._split(file, data) if data else None
+        if not data:
+            return None
+        whole, cut = file.begun.lines(data)
+        return [self._chunk(file, whole, cut)] if whole else []
 
-    def _split(self, file: _Open, data: bytes) -> list[LogLine]:
-        *whole, rest = data.split(b"\n")
-        lines = []
-        for part in whole:
-            room = LINE_LIMIT - len(file.rest)
-            lines.append(self._line(file, file.rest + part[:room], file.cut + max(0, len(part) - room), 1))
-            file.rest, file.cut = b"", 0
-        room = LINE_LIMIT - len(file.rest)
-        file.cut += max(0, len(rest) - room)
-        file.rest += rest[:room]
-        return lines
-
-    def _line(self, file: _Open, data: bytes, cut: int, newline: int) -> LogLine:
-        file.offset += len(data) + cut + newline
-        status = self.status
-        status.lines += 1
-        status.last = self._clock()
-        if cut:
-            status.oversized += 1
-        data = data.lstrip(b"\0").removesuffix(b"\r")
+    def _chunk(self, file: _Open, data: bytes, cut: int, *, ends_open: bool = False) -> Chunk:
+        offset, status = file.offset, self.status
         try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            status.undecodable += 1
-            text = data.decode(errors="backslashreplace")
-        return LogLine(status.path, text, file.cursor(), cut)
+            file.given(len(data) + cut - ends_open)
+        except OSError as error:
+            status.error = _in_words(error)
+        place = Place(offset, file.identity[1], file.head, file.fingerprint)
+        chunk = Chunk(status.path, data, is_utf8(data), place, cut, ends_open)
+        status.lines += chunk.lines
+        status.last = self._clock()
+        status.oversized += chunk.oversized
+        status.undecodable += chunk.undecodable
+        return chunk
 
 
 def _opened(path: Path) -> _Open:
@@ -337,7 +339,8 @@ def _is_at(opened: _Open, cursor: Cursor) -> bool:
     """Is this the file the cursor was taken from, and still that long?"""
     long_enough = cursor.offset <= os.fstat(opened.fd).st_size
     same = cursor.inode == opened.identity[1]
-    return long_enough and same and _fingerprint(opened.fd, cursor.offset) == cursor.fingerprint
+    head = os.pread(opened.fd, min(cursor.offset, FINGERPRINT), 0)
+    return long_enough and same and fingerprint(head) == cursor.fingerprint
 
 
 def _rotated(path: Path, cursor: Cursor) -> list[_Open]:

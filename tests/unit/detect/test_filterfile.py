@@ -159,13 +159,14 @@ BROKEN = {
     "circle": ("[Definition]\nfailregex = ^%(a)s\na = %(b)s\nb = %(a)s\n", [(3, "in a circle")]),
     "tag-circle": ("[Definition]\nfailregex = ^<a>\na = <b>x\nb = <a>\n", [(2, "in a circle")]),
     "tag-bomb": ("[Definition]\nfailregex = <a>\na = <b><b>\nb = <c><c>\nc = <a><a>\n", [(3, "in a circle")]),
-    "several-lines": (
-        "[Definition]\nfailregex = x<SKIPLINES><HOST>\nmaxlines = 3\n",
-        [(3, "not supported yet"), (2, "SKIPLINES")],
+    "many-lines": (
+        "[Definition]\nfailregex = x<SKIPLINES><HOST>\nmaxlines = 3000\n",
+        [(3, "maxlines = '3000'")],
     ),
-    "own-dates": (
-        "[Definition]\nfailregex = ^<HOST>\ndatepattern = %%d/%%m\n",
-        [(3, "datepattern '%d/%m' is not supported")],
+    "no-lines": ("[Definition]\nfailregex = x<HOST>\nmaxlines = two\n", [(3, "maxlines = 'two'")]),
+    "strange-dates": (
+        "[Definition]\nfailregex = ^<HOST>\ndatepattern = %%d/%%m\n              %%Q (x\n              ^(x\n",
+        [(4, "`%Q` is no tag of a date"), (5, "not a regular expression")],
     ),
     "no-failregex": ("[Definition]\nignoreregex =\n", [(0, "no failregex")]),
     "not-ini": ("[Definition]\nfailregex = ^<HOST>\nwhat is this\n", [(3, "neither [section] nor")]),

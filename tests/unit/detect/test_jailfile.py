@@ -117,12 +117,20 @@ def test_faults_name_the_line_and_leave_the_other_jails(tmp_path: Path, option: 
     assert [(fault.line, what in fault.what) for fault in faults] == [(line, True)], faults
 
 
-def test_a_jail_on_the_journal_alone_says_so(tmp_path: Path) -> None:
-    entries, faults = load(tmp_path, "[sshd]\nenabled = true\nbackend = systemd\n")
-    assert entries == ()
-    assert "journal is not supported yet" in faults[0].what
-    entries, faults = load(tmp_path, "[sshd]\nenabled = true\nbackend = systemd\nlogpath = /var/log/auth.log\n")
-    assert faults == () and entries[0].logpath == ("/var/log/auth.log",)
+@pytest.mark.parametrize(
+    ("backend", "logpath"),
+    [
+        ("systemd", "journal"),
+        ("systemd[journalflags=1]", "journal"),
+        ('systemd[journalflags=1, journalpath="/var/log/journal/remote"]', "journal:/var/log/journal/remote"),
+        ("auto", "/var/log/auth.log"),
+    ],
+)
+def test_a_jail_on_the_journal_reads_no_file(tmp_path: Path, backend: str, logpath: str) -> None:
+    text = f"[sshd]\nenabled = true\nbackend = {backend}\nlogpath = /var/log/auth.log\njournalmatch = _COMM=sshd\n"
+    entries, faults = load(tmp_path, text)
+    assert faults == () and entries[0].logpath == (logpath,)
+    assert entries[0].journalmatch == ("_COMM=sshd",)
 
 
 def test_all_faults_of_several_jails_at_once(tmp_path: Path) -> None:

@@ -60,13 +60,11 @@ def test_formats(zone: Callable[[str], None], text: str, expected: float, cut: s
     [
         "",
         "host postfix/smtpd[1]: x",
-        "Nov 31 20:13:28 x",
         "Nix 24 20:13:28 x",
         "2026-13-24T20:13:28 x",
         "Nov 24 20:13 x",
         "17640152081 x",
         "Nov 24 20:13:281 x",
-        "x Nov 24 20:13:28",
         "2026-11-24T29:13:28Z x",
         "0000-01-01T00:00:00 x",
     ],
@@ -76,13 +74,18 @@ def test_no_date(zone: Callable[[str], None], text: str) -> None:
     assert Timestamps().read(text, NOW) is None
 
 
+def test_a_date_that_names_no_real_time_is_cut_out_all_the_same(zone: Callable[[str], None]) -> None:
+    zone("UTC")
+    assert Timestamps().read("Nov 31 20:13:28 x", NOW) == (None, 0, 15)
+
+
 def test_a_date_without_a_year_is_never_more_than_a_day_ahead(zone: Callable[[str], None]) -> None:
     zone("UTC")
     timestamps = Timestamps()
 
     def read(now: float) -> float:
         stamp = timestamps.read("Jan  1 00:00:30 x", now)
-        assert stamp is not None
+        assert stamp is not None and stamp.time is not None
         return stamp.time
 
     assert read(epoch(2026, 12, 30, 23, 59)) == epoch(2026, 1, 1, 0, 0, 30)
@@ -104,6 +107,18 @@ def test_every_hour_of_two_years_is_what_the_c_library_says(zone: Callable[[str]
         assert stamp is not None and stamp.time == now, text
         stamp = timestamps.read(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now)) + " host x", now + 1.0)
         assert stamp is not None and stamp.time == now, text
+        if not now % 21600 or time.localtime(now).tm_isdst != time.localtime(now + 7200).tm_isdst:
+            for written in ("192.0.2.7 - - [%d/%b/%Y:%H:%M:%S] x", "%a %b %d %H:%M:%S %Y x", "%m/%d/%Y:%H:%M:%S x"):
+                stamp = timestamps.read(time.strftime(written, time.localtime(now)), now + 1.0)
+                assert stamp is not None and stamp.time == now, written
+
+
+def test_a_clock_that_goes_back_is_believed_line_by_line(zone: Callable[[str], None]) -> None:
+    zone("UTC")
+    timestamps = Timestamps()
+    for text, expected in (("20:13:28", 0), ("19:59:01", -867), ("20:13:28", 0), ("20:14:00", 32)):
+        stamp = timestamps.read(f"Nov 24 {text} host x", NOW)
+        assert stamp is not None and stamp.time == epoch(2026, 11, 24, 20, 13, 28) + expected
 
 
 def test_the_repeated_hour_is_read_by_now(zone: Callable[[str], None]) -> None:

@@ -1,0 +1,202 @@
+"""Detection: generated logs through fail2ban's filters, ours beside fail2ban-regex and sshg-parser; counting; start.
+
+What is compared is CPU time, user and system, of a process of its own each, start and loading included: it means the
+same on a busy machine.  That both found the same offences (address by address, how often) is checked outside the time.
+sshg-parser has its own attacks, so there is nothing to check there.  A peer that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.logs import write_log
+from bench.measures import Row, Scale, addresses
+from nftban.cli.filter import chunks, results
+from nftban.daemon.assemble import FAIL2BAN_FILTERS
+from nftban.detect import filterfile
+from nftban.detect.filterfile import Filter
+from nftban.detect.matcher import Matcher
+from nftban.detect.screen import Screen
+from nftban.detect.windows import Windows
+from nftban.prefixes import Prefix
+from nftban.records import Offence
+
+FAIL2BAN = "fail2ban-regex"
+SSHGUARD = "/usr/libexec/sshguard/sshg-parser"
+SPECS = {"postfix": "postfix[mode=aggressive]", "sshd": "sshd"}
+# kind, share of offences, at most so much of fail2ban's time, the goal, at most so much of sshg-parser's
+LOGS = (
+    ("postfix", 0.05, 1 / 40, 1 / 60, 1 / 5),
+    ("sshd", 0.05, 1 / 18, 1 / 30, 1 / 1.3),
+    ("postfix", 0.30, 1 / 17, 1 / 25, None),
+    ("sshd", 0.30, 1 / 8, 1 / 15, None),
+)
+
+
+def matching(scale: Scale) -> Iterator[Row]:
+    """A million lines, the same filter on both sides."""
+    count = scale.count(1_000_000)
+    for kind, share, limit, goal, of_sshguard in LOGS:
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            write_log(log, kind, count, share)
+            what = f"{count:,} lines of {kind}, {share:.0%} offences"
+            if not shutil.which(FAIL2BAN):
+                yield Row(what, _cpu(_match, SPECS[kind], log), note="fail2ban is not installed")
+                continue
+            _same_found(SPECS[kind], log)
+            ours = min(_cpu(_match, SPECS[kind], log) for _ in range(scale.repeated(3)))
+            theirs = _cpu(_run, [FAIL2BAN, str(log), SPECS[kind]], None)
+            note = f"CPU time; {count / ours:,.0f} lines a second"
+            yield Row(what, ours, theirs, FAIL2BAN, limit=limit, goal=goal, note=note)
+            if Path(SSHGUARD).exists():
+                theirs = min(_cpu(_run, [SSHGUARD], log) for _ in range(scale.repeated(3)))
+                yield Row(what, ours, theirs, "sshg-parser", limit=of_sshguard, goal=1, note="CPU time")
+
+
+def many_filters(scale: Scale) -> Iterator[Row]:
+    """Thirty filters over one log, and one."""
+    names = [n for n in filterfile.available([FAIL2BAN_FILTERS]) if n not in ("postfix", "sshd", "3proxy")]
+    loaded = (filterfile.load(name, [FAIL2BAN_FILTERS]) for name in names)
+    others = [each for each in loaded if isinstance(each, Filter) and each.maxlines == 1][:28]
+    if not others:
+        yield Row("30 filters over one log", float("inf"), note="fail2ban's filters are not installed")
+        return
+    filters = [_filter(SPECS["postfix"]), _filter(SPECS["sshd"]), *others]
+    count = scale.count(200_000)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        write_log(log, "mixed", count, 0.05)
+        one = min(_cpu(_screened, filters[:1], log) for _ in range(scale.repeated(3)))
+        all_of_them = min(_cpu(_screened, filters, log) for _ in range(scale.repeated(3)))
+    yield Row(
+        f"{count:,} mixed lines, {len(filters)} filters", all_of_them, one, "postfix alone", limit=3, note="CPU time"
+    )
+
+
+def start(scale: Scale) -> Iterator[Row]:
+    """All of fail2ban's filters loaded, compiled and screened; what the matchers of ours then hold."""
+    names = [*filterfile.available([FAIL2BAN_FILTERS])]
+    if names:
+        took = min(_cpu(_loaded, names, None) for _ in range(scale.repeated(3)))
+        yield Row(f"{len(names)} filters of fail2ban loaded and compiled", took, limit=1.0, note="CPU time")
+    held = _in_child(_matchers_memory)
+    yield Row("matchers of all shipped filters, memory", held, unit="MB", limit=60, note="resident, above Python's own")
+
+
+def counting(scale: Scale) -> Iterator[Row]:
+    """Distinct offenders in the windows of one jail, then all of them over."""
+    count = scale.count(1_000_000)
+    memory, adding, pruning = _in_child(_counted, count)
+    yield Row(f"{count:,} offenders counted, memory", memory, unit="MB", limit=150)
+    yield Row("one offence counted", adding, note="CPU time, mean")
+    yield Row("longest stop while pruning them", pruning, limit=0.010, note="CPU time")
+
+
+def _filter(spec: str) -> Filter:
+    found = filterfile.load(spec, [FAIL2BAN_FILTERS])
+    if not isinstance(found, Filter):
+        raise AssertionError(str(found))
+    return found
+
+
+def _match(spec: str, log: Path) -> Counter[str]:
+    found: Counter[Prefix] = Counter()
+    for _, result in results(Matcher(_filter(spec)), chunks(str(log)), time.time()):
+        if isinstance(result, Offence):
+            found[result.prefix] += 1
+    return Counter({str(prefix): times for prefix, times in found.items()})
+
+
+def _same_found(spec: str, log: Path) -> None:
+    told = subprocess.run([FAIL2BAN, "-o", "ip", str(log), spec], capture_output=True, text=True, check=False).stdout
+    theirs, ours = Counter(str(Prefix.parse(ip)) for ip in told.split()), _match(spec, log)
+    if theirs != ours:
+        raise AssertionError(f"{spec}: fail2ban found {theirs - ours} more, we {ours - theirs}")
+
+
+def _screened(filters: list[Filter], log: Path) -> None:
+    matchers, screen = [Matcher(each) for each in filters], None
+    now = time.time()
+    for chunk in chunks(str(log)):
+        screen = screen or Screen(filters, chunk.data)
+        for start, end, bits in screen.lines(chunk.data):
+            text = chunk.data[start : end + 1].decode()
+            for number, rules, texts in screen.wanted(bits):
+                matched = matchers[number].look(text, now, rules, texts)
+                if matched is not None:
+                    matchers[number].meaning(chunk.line(start, end), matched)
+
+
+def _loaded(names: list[str], _: None) -> None:
+    found = (filterfile.load(name, [FAIL2BAN_FILTERS]) for name in names)
+    Screen([each for each in found if isinstance(each, Filter)])
+
+
+def _matchers_memory() -> float:
+    before = _resident()
+    folder = Path(__file__).parents[2] / "rules" / "filters"
+    found = [filterfile.load(name, [folder]) for name in filterfile.available([folder])]
+    filters = [each for each in found if isinstance(each, Filter)]
+    with tempfile.TemporaryDirectory() as temporary:
+        log = Path(temporary) / "log"
+        write_log(log, "mixed", 20_000, 0.3)
+        _screened(filters, log)
+        return _resident() - before
+
+
+def _counted(count: int) -> tuple[float, float, float]:
+    keys = addresses(count)
+    windows = Windows("bench", 600, 5, prefixes=count)
+    line = "Nov 24 20:51:29 mail postfix/smtpd[101]: warning: non-SMTP command from unknown[192.0.2.1]: ."
+    before, began = _resident(), time.process_time()
+    for number, key in enumerate(keys):
+        windows.add(Offence("postfix", "7", Prefix(4, key, 32), 1000 + number / 10_000, line=f"{line}{number}"))
+    adding = (time.process_time() - began) / count
+    memory, longest = _resident() - before, 0.0
+    while len(windows):
+        began = time.process_time()
+        windows.prune(10_000)
+        longest = max(longest, time.process_time() - began)
+    return memory, adding, longest
+
+
+def _run(command: list[str], log: Path | None) -> None:
+    with open(log or os.devnull, "rb") as given:
+        subprocess.run(command, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def _cpu(action: Callable[..., object], *arguments: object) -> float:
+    """Seconds of CPU time that the call takes in a process of its own, with what that starts."""
+    took = _in_child(_timed, action, *arguments)
+    return float(took)
+
+
+def _timed(action: Callable[..., object], *arguments: object) -> float:
+    def used() -> float:
+        both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(each.ru_utime + each.ru_stime for each in both)
+
+    began = used()
+    action(*arguments)
+    return used() - began
+
+
+def _in_child(action: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]
+    """What the call returns in a process of its own: what others left in memory counts for none."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(action, arguments)
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
