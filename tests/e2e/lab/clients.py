@@ -23,6 +23,7 @@ from lab.namespaces import SERVER4, SERVER6, Namespaces
 
 HELO = "client.example.org"
 SUBMISSION, SMTPS = 587, 465
+IMAPS = 993
 
 
 class Session:
@@ -268,6 +269,28 @@ class Client:
             s.reply()
             for line in lines:
                 s.command(line)
+
+    # -- IMAP -------------------------------------------------------------------------------------------------------
+
+    def imap(self, *commands: str | bytes, port: int = 143) -> list[bytes]:
+        """Take the greeting, send each command (its tag is added) and take the lines up to its answer, then log out."""
+        replies: list[bytes] = []
+        with Session(self.connect(port)) as s:
+            if port == IMAPS:
+                s.start_tls()
+            s.line()
+            for command in (*commands, "LOGOUT"):
+                s.send(b"a " + (command.encode() if isinstance(command, str) else command) + b"\r\n")
+                while not (reply := s.line()).startswith(b"a "):
+                    pass
+                replies.append(reply[2:])
+        return replies[:-1]
+
+    def imap_login(self, user: str, password: str, port: int = 143) -> bool:
+        """Authenticate by SASL PLAIN, so that the name may hold anything but NUL; whether it worked."""
+        credentials = _base64(f"\0{user}\0{password}")
+        (reply,) = self.imap(f"AUTHENTICATE PLAIN {credentials}", port=port)
+        return reply.startswith(b"OK")
 
     # -- SSH --------------------------------------------------------------------------------------------------------
 
