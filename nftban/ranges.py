@@ -111,6 +111,10 @@ class Spans:
         a, b = self[mine], other[theirs]
         return Spans(np.where(a.first > b.first, a.first, b.first), np.where(a.last < b.last, a.last, b.last))
 
+    def besides(self, other: Spans) -> Spans:
+        """The ranges that `other` does not have just so, from the same first to the same last address."""
+        return self[~np.isin(_as_one(self), _as_one(other))]
+
     def _gaps(self) -> Spans:
         """Every address of the family that is not in these merged ranges."""
         family = 4 if self.first.dtype == DTYPE[4] else 6
@@ -153,6 +157,15 @@ def _ascending(spans: Spans) -> tuple[Spans, Keys]:
     rank = np.empty(len(order), np.int64)
     rank[by_last] = np.arange(len(order))
     return ordered, ordered.last[by_last[np.maximum.accumulate(rank)]]
+
+
+def _as_one(spans: Spans) -> NDArray[Any]:
+    """Each range as one value that numpy can compare."""
+    if spans.first.dtype == DTYPE[4]:
+        packed: NDArray[Any] = spans.first.astype(np.uint64) << np.uint64(32) | spans.last
+        return packed
+    both: NDArray[Any] = np.stack((spans.first, spans.last), axis=1).view("S32").reshape(-1)
+    return both
 
 
 def moved(array: Keys, step: int) -> Keys:
@@ -214,10 +227,12 @@ class Ranges:
         found = np.zeros(len(prefixes), np.bool_)
         for family in (4, 6):
             places = [i for i, p in enumerate(prefixes) if p.family == family]
-            if places:
-                ours = [prefixes[i] for i in places]
-                first, last = keys(family, [p.first for p in ours]), keys(family, [p.last for p in ours])
-                found[places] = self.family(family).holding(first, last)
+            if not places:
+                continue
+            first = last = keys(family, [prefixes[i].first for i in places])
+            if any(prefixes[i].length < BITS[family] for i in places):
+                last = keys(family, [prefixes[i].last for i in places])
+            found[places] = self.family(family).holding(first, last)
         answers: list[bool] = found.tolist()
         return answers
 
