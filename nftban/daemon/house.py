@@ -6,11 +6,12 @@ are None.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nftban.config.load import Loaded
+from nftban.daemon.allowlist import AllowList
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
 from nftban.daemon.lockout import Lockout
@@ -24,7 +25,8 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class House:
-    """Everything an operation may need.  pipeline and status are None without a daemon."""
+    """Everything an operation may need.  reconcile: lifts what must not be banned and makes
+    the kernel equal to the rest; pipeline and status are None without a daemon."""
 
     loaded: Loaded
     assembly: Assembly
@@ -34,5 +36,7 @@ class House:
     lockout: Lockout
     verifier: Verifier
     clock: Callable[[], float]
+    allow: AllowList
+    reconcile: Callable[[], Awaitable[None]]
     pipeline: Pipeline | None = None
     status: Callable[[], Json] | None = None

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nftban.config.schema import Settings
+from nftban.daemon.allowlist import AllowList
 from nftban.errors import TryAgainError
 from nftban.prefixes import Prefix
 from nftban.protect import host
+from nftban.protect.changes import AddressChanges
 from nftban.protect.connections import Connections
 from nftban.protect.protected import Protected, Protection
 
@@ -31,19 +33,19 @@ for every ban; bans that wait at the same time share one look."""
 class Lockout:
     """What must not be banned, as of now."""
 
-    def __init__(self, settings: Settings, resolvers: Iterable[Prefix]) -> None:
+    def __init__(self, settings: Settings, resolvers: Iterable[Prefix], allow: AllowList) -> None:
         self._settings = settings
-        self._fixed = [
-            *(Protection(p, "the allow list") for p in settings.allow.prefixes),
-            *(Protection(p, "a resolver of this machine") for p in resolvers),
-        ]
+        self._allow = allow
+        self._resolvers = [Protection(p, "a resolver of this machine") for p in resolvers]
         self._addresses: list[Protection] = []
         self._sessions: list[Protection] = []
         self._addresses_at = self._looked_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._forgotten = 0
         self._looking: asyncio.Task[object] | None = None
         self._connections: Connections | None = None
         self._last: Protected | None = None
+        self._changes: AddressChanges | None = None
         self.failure: str | None = None
 
     async def current(self, callers: Iterable[Prefix] = ()) -> Protected:
@@ -52,7 +54,7 @@ class Lockout:
         asked = clock()
         async with self._lock:
             if self._looked_at < asked:
-                began = clock()
+                began, forgotten = clock(), self._forgotten
                 addresses_too = began - self._addresses_at > ADDRESSES_MAX_AGE / 2
                 try:
                     await asyncio.to_thread(self._look, addresses_too)
@@ -69,7 +71,8 @@ class Lockout:
                 else:
                     self.failure = None
                     self._looked_at = began
-                    self._addresses_at = began if addresses_too else self._addresses_at
+                    if addresses_too and forgotten == self._forgotten:
+                        self._addresses_at = began
                 self._last = None
         return self._protected(callers)
 
@@ -97,7 +100,28 @@ class Lockout:
         if old and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look_quietly())
 
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Hears of every change of this machine's addresses and routes from now on; calls `changed` for it."""
+
+        def hear(changes: AddressChanges) -> None:
+            if changes.heard():
+                self.forget()
+                changed()
+
+        self._changes = AddressChanges()
+        asyncio.get_running_loop().add_reader(self._changes.fileno(), hear, self._changes)
+
+    def forget(self) -> None:
+        """What was known of addresses, or of the allow list, no longer holds: the next ban needs a look."""
+        self._addresses_at = float("-inf")
+        self._forgotten += 1
+        self._last = None
+
     def close(self) -> None:
+        if self._changes is not None:
+            asyncio.get_running_loop().remove_reader(self._changes.fileno())
+            self._changes.close()
+            self._changes = None
         if self._connections is not None:
             self._connections.close()
             self._connections = None
@@ -110,7 +134,9 @@ class Lockout:
         asking = [Protection(p, "the command comes from there, by SSH") for p in callers]
         defaults = self._settings.defaults
         return Protected(
-            [*self._fixed, *self._addresses, *self._sessions, *asking], defaults.max_prefix4, defaults.max_prefix6
+            [*self._allow.protections(), *self._resolvers, *self._addresses, *self._sessions, *asking],
+            defaults.max_prefix4,
+            defaults.max_prefix6,
         )
 
     def _look(self, addresses_too: bool) -> None:

@@ -9,13 +9,17 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from nftban.config.schema import Settings
+from nftban.daemon.allowlist import AllowList
 from nftban.daemon.lockout import ADDRESSES_MAX_AGE, Lockout
 from nftban.errors import TryAgainError
 from nftban.prefixes import Prefix
+from nftban.store.sqlite import Store
 from tests.contract.test_kernel_backends import fresh_network
 from tests.unit.daemon.stage import SteppedLoop
 
@@ -36,8 +40,10 @@ class Watched(Lockout):
 
 
 def made() -> Watched:
-    settings = Settings.model_validate({"allow": {"prefixes": [ALLOWED]}})
-    return Watched(settings, [Prefix.parse(RESOLVER)])
+    settings = Settings.model_validate({})
+    folder = TemporaryDirectory()
+    allow = AllowList(Store(Path(folder.name) / "state.db"), [Prefix.parse(ALLOWED)], ())
+    return Watched(settings, [Prefix.parse(RESOLVER)], allow)
 
 
 @contextmanager
@@ -243,5 +249,42 @@ def test_who_asks_by_ssh_is_protected_for_his_own_command_only() -> None:
         asking = await lockout.current([Prefix.parse(STRANGER)])
         assert "the command comes from there" in (asking.objection(Prefix.parse(STRANGER)) or "")
         assert await objection(lockout, STRANGER) is None
+
+    in_network(test)
+
+
+def test_a_new_address_of_ours_is_heard_of_at_once() -> None:
+    async def test() -> None:
+        ip("link", "set", "lo", "up")
+        lockout = made()
+        await lockout.current()
+        assert lockout.at_once(Prefix.parse(STRANGER)) is not None
+        told = asyncio.Event()
+        lockout.follow(told.set)
+        ip("address", "add", f"{OWN}/24", "dev", "lo")
+        await asyncio.wait_for(told.wait(), 10)
+        assert lockout.at_once(Prefix.parse(OWN)) is None, "it has to be looked at first"
+        assert await objection(lockout, OWN)
+        told.clear()
+        ip("address", "del", f"{OWN}/24", "dev", "lo")
+        await asyncio.wait_for(told.wait(), 10)
+        assert await objection(lockout, OWN) is None
+        lockout.close()
+
+    in_network(test)
+
+
+def test_a_change_during_a_look_makes_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        lockout = made()
+        look = lockout._look
+
+        def disturbed(addresses_too: bool) -> None:
+            look(addresses_too)
+            lockout.forget()
+
+        lockout._look = disturbed  # type: ignore[method-assign]
+        await lockout.current()
+        assert lockout.at_once(Prefix.parse(STRANGER)) is None
 
     in_network(test)
