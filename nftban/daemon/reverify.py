@@ -40,7 +40,7 @@ async def reverify(house: House, jails: Iterable[JailSetup], report: Callable[[E
 
 async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Callable[[Event], None]) -> None:
     ban = house.store.detail(stored.id)
-    if ban.evidence is None or not ban.offences or ban.until is None:
+    if ban.evidence is None or not ban.offences:
         return
     # Only who listed it can delist it; and new suspects need the zones' budget more than those already banned.
     listing = {e.zone for e in ban.evidence.listings if e.answer is Answer.LISTED and e.points >= 0} or None
@@ -62,7 +62,7 @@ async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Calla
         report(Event(now, "lifted", f"{ban.prefix}: ban lifted, it is no longer listed ({verdict.rule})", ban.prefix))
         return
     listed = any(e.answer is Answer.LISTED and e.points > 0 for e in fresh.listings)
-    if listed and ban.until - now < house.loaded.settings.reverify.extend_within:
+    if listed and ban.until is not None and ban.until - now < house.loaded.settings.reverify.extend_within:
         _extend(house, ban, evidence, jail, now, report)
 
 

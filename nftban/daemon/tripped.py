@@ -26,8 +26,8 @@ def lift_tripped(
 ) -> int:
     """rules: by jail; returns how many bans were lifted."""
     lifted = 0
-    for stored in bans.all(now) if change.is_trip else ():
-        if not (stored.needs_listing and stored.id and stored.ban.jail in rules):
+    for stored in store.bans_to_verify(now, 0.0) if change.is_trip else ():
+        if stored.ban.jail not in rules:
             continue
         ban = store.detail(stored.id)
         if ban.evidence is None or (evidence := voided(ban.evidence, change)) == ban.evidence:

@@ -219,11 +219,8 @@ class Store:
         return self._held(now, "TRUE")
 
     def bans_to_verify(self, now: float, within: float) -> list[StoredBan]:
-        """Those of them that a log led to and that need their listing, or end within so many seconds; oldest first.
-        Permanent ones are not among them."""
-        return self._held(
-            now, "origin = ? AND until IS NOT NULL AND (needs_listing OR until < ?)", Origin.LOG.value, now + within
-        )
+        """Those of them that a log led to and that need their listing, or end within so many seconds; oldest first."""
+        return self._held(now, "origin = ? AND (needs_listing OR until < ?)", Origin.LOG.value, now + within)
 
     def _held(self, now: float, condition: str, *values: Any) -> list[StoredBan]:
         rows = self._all(

@@ -193,3 +193,18 @@ def test_what_an_admin_does_meanwhile_counts(tmp_path: Path) -> None:
             assert stage.events("lifted") == []
 
     on_stage(tmp_path, SETTINGS, play)
+
+
+def test_a_permanent_ban_that_needed_its_listing_is_lifted_too(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        await banned_by(stage, ZEN)
+        (ban,) = stage.house.bans.covering(Prefix.parse(BOT))
+        assert ban.ban.until is None
+        await stage.daemon.reverify()
+        assert await stage.banned(BOT), "it is listed still"
+        stage.wait(86400)
+        delist(stage, ZEN)
+        await stage.daemon.reverify()
+        assert not await stage.banned(BOT)
+
+    on_stage(tmp_path, SETTINGS.replace('bantime = "10m"', 'bantime = "permanent"'), play)

@@ -521,7 +521,7 @@ def test_only_bans_that_dns_may_change_are_verified_again(store: Store) -> None:
     store.add_ban(plain)
     placed = store.add_ban(needing)
     assert placed.needs_listing
-    store.add_ban(replace(needing, prefix=P("192.0.2.9"), until=None))
+    for_ever = store.add_ban(replace(needing, prefix=P("192.0.2.9"), until=None))
     store.add_ban(replace(needing, prefix=P("192.0.2.10"), origin=Origin.MANUAL))
     ending = store.add_ban(replace(plain, prefix=P("192.0.2.11"), until=200.0))
-    assert sorted(s.id for s in store.bans_to_verify(150.0, 60.0)) == [placed.id, ending.id]
+    assert sorted(s.id for s in store.bans_to_verify(150.0, 60.0)) == [placed.id, for_ever.id, ending.id]
