@@ -73,7 +73,12 @@ class Journald:
                 self._process: subprocess.Popen[str] = subprocess.Popen(
                     [*start, str(folder), str(JOURNALD)], stdout=output, stderr=output, text=True
                 )
-            LogFile(folder / "run" / "systemd" / "journal" / "socket").wait_for_file()
+            try:
+                eventually(self._listens, "journald listens")
+                eventually(lambda: list(folder.glob("run/log/journal/*/system.journal")), "journald has a file")
+            except BaseException:
+                self.close()
+                raise
         else:
             namespace.run(["mkdir", "-p", "/run/systemd/journal"])
             namespace.run(["tee", "/etc/systemd/journald.conf"], input=_CONF)
@@ -109,6 +114,13 @@ class Journald:
             s.sendall(b'{"method":"io.systemd.Journal.Synchronize"}\0')
             answer = s.recv(4096)
         assert answer.startswith(b'{"parameters":{}'), answer
+
+    def _listens(self) -> bool:
+        try:
+            self.sync()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def rotate(self) -> None:
         """Begins a new file; the old one is an archive then."""

@@ -2,7 +2,7 @@
 
 Takes the server's namespace (with private files, so that the user exists there only), a folder and whether PAM is
 used, as on Debian; gives an SSH server on port 22 where USER may log in with PASSWORD or with the key `user_key`.
-It logs to /dev/log: start a Syslog before and pass it.
+It logs to /dev/log: start a Syslog or a Journald before and pass it.
 Guarantees: when the constructor returns, port 22 is being listened on.  Open sessions outlive `close`, as they do a
 restart of sshd; they end with the namespace.
 Does not: wait as pam_unix does after a wrong password (nodelay), so that tests of guessers stay quick.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.journald import Journald
 from lab.namespaces import Namespace
 from lab.syslog import Syslog
 
@@ -36,7 +37,7 @@ class Sshd:
         self,
         namespace: Namespace,
         folder: Path,
-        syslog: Syslog,
+        syslog: Syslog | Journald,
         settings: Mapping[str, str] | None = None,
         *,
         pam: bool = True,
