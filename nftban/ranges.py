@@ -112,8 +112,12 @@ class Spans:
         return Spans(np.where(a.first > b.first, a.first, b.first), np.where(a.last < b.last, a.last, b.last))
 
     def besides(self, other: Spans) -> Spans:
-        """The ranges that `other` does not have just so, from the same first to the same last address."""
-        return self[~np.isin(_as_one(self), _as_one(other))]
+        """The ranges that `other` does not have just so, from the same first to the same last address; both merged."""
+        if not len(other) or not len(self):
+            return self
+        place = np.searchsorted(other.first, self.first)
+        place[place == len(other)] = 0
+        return self[(other.first[place] != self.first) | (other.last[place] != self.last)]
 
     def _gaps(self) -> Spans:
         """Every address of the family that is not in these merged ranges."""
@@ -157,15 +161,6 @@ def _ascending(spans: Spans) -> tuple[Spans, Keys]:
     rank = np.empty(len(order), np.int64)
     rank[by_last] = np.arange(len(order))
     return ordered, ordered.last[by_last[np.maximum.accumulate(rank)]]
-
-
-def _as_one(spans: Spans) -> NDArray[Any]:
-    """Each range as one value that numpy can compare."""
-    if spans.first.dtype == DTYPE[4]:
-        packed: NDArray[Any] = spans.first.astype(np.uint64) << np.uint64(32) | spans.last
-        return packed
-    both: NDArray[Any] = np.stack((spans.first, spans.last), axis=1).view("S32").reshape(-1)
-    return both
 
 
 def moved(array: Keys, step: int) -> Keys:

@@ -3,7 +3,8 @@
 `list` shows what there is and what became of it; `sync` fetches those that are due, or those named; `test` fetches one
 feed, in use or not, or reads a file as if it were that feed, and says what the guards think; `diff` shows what the next
 list would change.  `sync` and `test` end with 1 where a list was refused or could not be had, `diff` where there is a
-difference.  They work on the copies on disk, beside a daemon or without one.
+difference.  `sync` is done by the daemon if one runs, and the kernel follows at once; all else, and `sync` without one,
+works on the copies on disk.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nftban.cli.output import show, write_json
 from nftban.cli.reach import AsJson, Config, settings
-from nftban.errors import EXIT_NO, ConfigError, PermissionNeededError, TryAgainError, UsageError
+from nftban.control import client
+from nftban.errors import EXIT_NO, ConfigError, NoDaemonError, PermissionNeededError, TryAgainError, UsageError
 
 if TYPE_CHECKING:
     from nftban.config.load import Loaded
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from nftban.feeds.definitions import Feed
     from nftban.feeds.fetch import Progress
     from nftban.feeds.sync import Sync
+
+LONGEST = 3600.0
+"""Seconds that the daemon may take for all feeds that are due."""
 
 app = typer.Typer(help="Lists from elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -41,10 +46,14 @@ def list_(context: typer.Context, config: Config = None, as_json: AsJson = False
     """List the feeds: in use or not, how old, and what is wrong."""
     from nftban.daemon.feeds import feed_row
 
-    known, used, sync = _feeds(settings(context, config))
+    loaded = settings(context, config)
+    known, used, sync = _feeds(loaded)
     now = time.time()
+    told: dict[str, dict[str, Any]] = {}
+    with suppress(NoDaemonError):
+        told = {row["name"]: row for row in client.call(loaded.socket_path, "feed_list", {})["feeds"]}
     with _writing():
-        rows = [feed_row(feed, used.get(name), sync, now) for name, feed in sorted(known.items())]
+        rows = [told.get(name) or feed_row(feed, used.get(name), sync, now) for name, feed in sorted(known.items())]
     if as_json:
         write_json({"feeds": rows})
     else:
@@ -63,10 +72,37 @@ def sync(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the feeds that are due, or those named."""
-    from nftban.daemon.feeds import chosen, outcome_row
-    from nftban.feeds.sync import Result
+    from nftban.daemon.feeds import chosen
 
-    known, _, syncing = _feeds(settings(context, config))
+    loaded = settings(context, config)
+    known, _, syncing = _feeds(loaded)
+    if names:
+        chosen(syncing, names, known)
+    rows = None
+    if not dry_run:
+        with suppress(NoDaemonError):
+            asked = {"names": names or None, "accept": accept}
+            rows = client.call(loaded.socket_path, "feed_sync", asked, timeout=LONGEST)["feeds"]
+    if rows is None:
+        rows = _synchronised(syncing, names, known, dry_run, accept)
+    if as_json:
+        write_json({"feeds": rows})
+    elif rows:
+        from nftban.report import feeds
+
+        show(feeds.outcomes(rows))
+    else:
+        show("no feed is due" if syncing.feeds else "no feed is in use")
+    if any(row["result"] in ("refused", "failed") for row in rows):
+        raise typer.Exit(EXIT_NO)
+
+
+def _synchronised(
+    syncing: Sync, names: list[str] | None, known: Collection[str], dry_run: bool, accept: bool
+) -> list[dict[str, Any]]:
+    """The same without a daemon."""
+    from nftban.daemon.feeds import chosen, outcome_row
+
     outcomes = []
     with _writing():
         syncing.restore(time.time())
@@ -76,17 +112,7 @@ def sync(
                     outcomes.append(syncing.look(name, time.time(), accept=accept, progress=progress).outcome)
                 else:
                     outcomes.append(syncing.attempt(name, time.time(), accept=accept, progress=progress))
-    rows = [outcome_row(outcome) for outcome in outcomes]
-    if as_json:
-        write_json({"feeds": rows})
-    elif rows:
-        from nftban.report import feeds
-
-        show(feeds.outcomes(rows))
-    else:
-        show("no feed is due" if syncing.feeds else "no feed is in use")
-    if any(outcome.result in (Result.REFUSED, Result.FAILED) for outcome in outcomes):
-        raise typer.Exit(EXIT_NO)
+    return [outcome_row(outcome) for outcome in outcomes]
 
 
 @app.command()

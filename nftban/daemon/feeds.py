@@ -24,7 +24,6 @@ from nftban.kernel.columns import RangeColumns
 from nftban.kernel.layout import FeedSets
 from nftban.prefixes import PrefixSet
 from nftban.ranges import Ranges
-from nftban.records import Delta, Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +81,6 @@ def feed_elements(sets: FeedSets, ranges: Ranges, protected: PrefixSet, until: f
     """
     left = ranges.minus(Ranges.of(protected))
     return {spec.name: RangeColumns(spec.name, left.family(spec.family), until) for spec in sets.sets}
-
-
-def feed_changes(present: dict[str, RangeColumns], wanted: dict[str, RangeColumns]) -> Delta:
-    """What turns a feed's sets from `present` into `wanted`, found on arrays: of a list of 100,000 only what has
-    changed becomes records.  The ends of what stays are not looked at."""
-    add: list[Element] = []
-    delete: list[Element] = []
-    for name, new in wanted.items():
-        old = present[name]
-        add += RangeColumns(name, new.spans.besides(old.spans), new.end)
-        delete += RangeColumns(name, old.spans.besides(new.spans), old.end)
-    return Delta(tuple(add), tuple(delete))
 
 
 def chosen(sync: Sync, names: Collection[str], known: Collection[str]) -> list[str]:

@@ -58,17 +58,18 @@ class Copies:
         self.folder = folder
 
     def prepare(self) -> None:
-        """Makes the folder, and clears away what an attempt that was killed left behind."""
+        """Makes the folder, and clears away what a killed attempt left behind; one under way is left alone."""
         self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         for path in self.folder.glob(".*.new"):
-            with self.locked(path.name.split(".")[1]):
+            with suppress(BlockingIOError), self.locked(path.name.split(".")[1], wait=False):
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Nobody else (the daemon, a command) writes this feed's files meanwhile; waits until that is so."""
+    def locked(self, name: str, wait: bool = True) -> Iterator[None]:
+        """Nobody else (the daemon, a command) writes this feed's files meanwhile; waits until that is so, or raises
+        BlockingIOError."""
         with (self.folder / f".{name}.lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
     def about(self, name: str) -> About | None:

@@ -18,19 +18,25 @@ _RESULT_STYLE = {"updated": "green", "good": "green", "unchanged": "", "refused"
 
 def feeds(rows: list[dict[str, Any]], now: float) -> RenderableType:
     """Those in use with their age and what is wrong, then the others."""
-    used, others = columns("bold", "", "", ""), columns("", "")
+    others = columns("", "")
     for row in rows:
         if not row["in_use"]:
             others.add_row(row["name"], shown(row["about"]))
-            continue
-        entries = "no copy yet" if row["entries"] is None else f"{number(row['entries'])} listed"
-        used.add_row(row["name"], _use(row), entries, _state(row, now))
     parts: list[RenderableType] = []
-    if any(row["in_use"] for row in rows):
-        parts += [heading("in use"), indented(used)]
-    if not all(row["in_use"] for row in rows):
+    if used := [row for row in rows if row["in_use"]]:
+        parts += [heading("in use"), indented(in_use(used, now))]
+    if len(used) < len(rows):
         parts += [heading("not in use", "a table [feed.NAME] uses one"), indented(others)]
     return Group(*parts)
+
+
+def in_use(rows: list[dict[str, Any]], now: float) -> RenderableType:
+    """A line for each: what for, how many entries, how old and what is wrong."""
+    table = columns("bold", "", "", "")
+    for row in rows:
+        entries = "no copy yet" if row["entries"] is None else f"{number(row['entries'])} listed"
+        table.add_row(row["name"], _use(row), entries, _state(row, now))
+    return table
 
 
 def _use(row: dict[str, Any]) -> str:

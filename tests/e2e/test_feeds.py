@@ -17,26 +17,28 @@ from pathlib import Path
 
 import pytest
 from lab.namespaces import GATEWAY4, SERVER4, Namespaces
-from lab.nftban import eventually
+from lab.nftban import Nftban, eventually
 from lab.nginx import Nginx
 
-from nftban.daemon.feeds import feed_changes, feed_elements
-from nftban.feeds.copies import HEADER, Copies
-from nftban.feeds.definitions import Feed
-from nftban.feeds.sync import Outcome, Result, Sync
-from nftban.kernel.columns import RangeColumns
+from nftban.feeds.copies import HEADER
 from nftban.kernel.layout import FeedSets, Layout
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.ranges import Ranges
-from nftban.records import Delta
 
 LISTED, CLEAR = "45.0.0.7", "45.200.0.7"
 PORT = 9999
-SETS = FeedSets("own", "all")
-LAYOUT = Layout(feeds=(SETS,))
 HOUR = 3600.0
-FEED = Feed("own", "netset", "url", f"http://{GATEWAY4}/list", interval=HOUR, keep=72 * HOUR, insecure=True)
+SETTINGS = """
+[dns]
+servers = ["127.0.0.1"]
+[dnsbl]
+zones = []
+[jail.postfix]
+enabled = false
+[jail.sshd]
+enabled = false
+"""
 
 
 def listing(count: int, start: int = 0) -> str:
@@ -92,32 +94,24 @@ def streams(machines: Namespaces) -> Iterator[dict[str, int]]:
         receiver.close()
 
 
-class Enforced:
-    """The feed and its kernel sets, as the daemon keeps them."""
+def definition(name: str, path: str) -> str:
+    return (
+        f'[[feed]]\nname = "{name}"\nformat = "netset"\nurl = "http://{GATEWAY4}{path}"\n'
+        'interval = "1h"\ninsecure = true\n'
+    )
 
-    def __init__(self, machines: Namespaces, cache: Path, kernel: NetlinkKernel) -> None:
-        self.machines, self.kernel = machines, kernel
-        self.sync = Sync([FEED], Copies(cache))
-        self.present: dict[str, RangeColumns] = {}
 
-    def attempt(self, now: float) -> Outcome:
-        outcome = self.machines.server.call(lambda: self.sync.attempt("own", now))
-        self.enforce()
-        return outcome
+def held(machines: Namespaces, name: str = "own") -> Ranges:
+    """What the kernel has of a feed."""
+    layout = Layout(feeds=(FeedSets(name),))
+    with machines.server.entered(), NetlinkKernel(layout) as kernel:
+        found = kernel.present(time.time(), [f"feed4_{name}", f"feed6_{name}"])
+    return Ranges.of(PrefixSet(prefix for element in found for prefix in layout.prefixes(element)))
 
-    def enforce(self) -> None:
-        wanted = feed_elements(SETS, self.sync.ranges["own"], PrefixSet(), self.sync.until("own"))
-        if self.present:
-            delta = feed_changes(self.present, wanted)
-        else:
-            delta = Delta(add=tuple(e for columns in wanted.values() for e in columns))
-        assert self.kernel.apply(delta, time.time()) == []
-        self.present = wanted
 
-    def held(self) -> Ranges:
-        """What the kernel has."""
-        found = self.kernel.present(time.time(), ["feed4_own", "feed6_own"])
-        return Ranges.of(PrefixSet(prefix for element in found for prefix in LAYOUT.prefixes(element)))
+def listed(text: str) -> Ranges:
+    """What a list holds."""
+    return Ranges.of(PrefixSet(map(Prefix.parse, text.split())))
 
 
 @pytest.fixture
@@ -126,58 +120,158 @@ def nginx(machines: Namespaces, folder: Path) -> Iterator[Nginx]:
         yield running
 
 
-@pytest.fixture
-def enforced(machines: Namespaces, folder: Path, nginx: Nginx) -> Iterator[Enforced]:
-    """The first list is in the kernel."""
-    (nginx.lists / "list").write_text(listing(2000))
-    with machines.server.entered():
-        kernel = NetlinkKernel(LAYOUT)
-    with kernel:
-        kernel.create()
-        made = Enforced(machines, folder / "cache", kernel)
-        assert made.sync.restore(time.time()) == []
-        assert made.attempt(time.time()).result is Result.UPDATED
+@contextmanager
+def running(machines: Namespaces, folder: Path, path: str, text: str) -> Iterator[Nftban]:
+    """With the feed `own`, whose first list is in the kernel."""
+    use = f'[feeds]\ncache = "{folder}/cache"\n[feed.own]\nenforce = true\n'
+    files = {"rules/feeds/own.toml": definition("own", path), "conf.d/feeds.toml": use}
+    with Nftban(machines.server, folder / "nftban", SETTINGS, files=files) as made:
+        eventually(lambda: held(machines) == listed(text), "the first list is in the kernel", 20)
         yield made
 
 
-def test_not_one_packet_whatever_becomes_of_the_list(machines: Namespaces, nginx: Nginx, enforced: Enforced) -> None:
-    now = time.time()
-    good = enforced.held()
-    assert good == enforced.sync.ranges["own"] and good.contains(Prefix.parse(LISTED))
+@pytest.fixture
+def nftban(machines: Namespaces, folder: Path, nginx: Nginx) -> Iterator[Nftban]:
+    (nginx.lists / "list").write_text(listing(2000))
+    with running(machines, folder, "/list", listing(2000)) as made:
+        yield made
+
+
+def sync(nftban: Nftban) -> str:
+    """Fetches now; what it came to."""
+    (row,) = nftban.json("feed", "sync", "own")["feeds"]
+    return str(row["result"])
+
+
+def test_not_one_packet_whatever_becomes_of_the_list(machines: Namespaces, nginx: Nginx, nftban: Nftban) -> None:
+    good = held(machines)
+    assert nftban.banned(LISTED) and not nftban.banned(CLEAR)
     with streams(machines) as came:
-        assert enforced.attempt(now).result is Result.UNCHANGED
+        assert sync(nftban) == "unchanged"
         assert [line[:3] for line in nginx.log.matching("/list")] == ["200", "304"]
         assert '"nftban/' in nginx.log.lines[0]
 
         # 2 % change.
         (nginx.lists / "list").write_text(listing(2000, start=40))
-        assert enforced.attempt(now).result is Result.UPDATED
-        changed = enforced.held()
-        assert changed == enforced.sync.ranges["own"] != good
+        assert sync(nftban) == "updated"
+        changed = held(machines)
+        assert changed == listed(listing(2000, start=40)) != good
         assert len(changed.v4.besides(good.v4)) < 60
 
-        for poison in ("<html>\n", "0.0.0.0/0\n", listing(2000) + "8.8.8.8\n", listing(5000), listing(20), "", "45.0."):
+        for poison in (
+            "<html>\n",
+            "45.0.0.0/8\n",
+            listing(2000) + "8.8.8.8\n",
+            listing(5000),
+            listing(20),
+            "",
+            "45.0.",
+        ):
             (nginx.lists / "list").write_text(poison)
-            assert enforced.attempt(now).result is Result.REFUSED
-            assert enforced.held() == changed
+            assert sync(nftban) == "refused"
+            assert held(machines) == changed
+        assert any("feed own refused" in event["text"] for event in nftban.json("status")["events"])
 
         nginx.close()
-        for hour in range(1, 25):
-            assert enforced.attempt(now + hour * HOUR).result is Result.FAILED
-            assert enforced.sync.expire(now + hour * HOUR) == []
-        assert enforced.held() == changed
+        assert sync(nftban) == "failed"
+        assert held(machines) == changed
+
+        # Restarted, killed and reloaded, all without the list's server.
+        nftban.stop()
+        nftban.start()
+        nftban.process.send_signal(signal.SIGKILL)
+        nftban.process.wait()
+        nftban.start()
+        nftban.process.send_signal(signal.SIGHUP)
+        nftban.log.wait_for("settings read anew")
+        eventually(lambda: nftban.json("feed", "list")["feeds"], "it answers")
+        assert held(machines) == changed
+        assert nftban.json("verify")["equal"]
 
         nginx.start()
         (nginx.lists / "list").write_text(listing(2100))
-        assert enforced.attempt(now + 25 * HOUR).result is Result.UPDATED
-        assert enforced.held() == enforced.sync.ranges["own"]
+        assert sync(nftban) == "updated"
+        assert held(machines) == listed(listing(2100))
     assert came[LISTED] == 0
     assert came[CLEAR] > 100
 
 
-def test_entries_outlive_two_intervals_and_then_leave(enforced: Enforced) -> None:
-    ends = {element.until for element in enforced.kernel.present(time.time(), ["feed4_own"])}
-    assert all(end is not None and end > time.time() + 2 * FEED.interval for end in ends)
+def test_entries_outlive_two_intervals_and_then_leave(machines: Namespaces, nftban: Nftban) -> None:
+    (entry,) = nftban.json("query", LISTED)["entries"]
+    assert entry["feed"] == "own" and entry["until"] > time.time() + 2 * HOUR
+
+
+def test_what_somebody_does_to_a_feeds_set_is_mended(machines: Namespaces, nftban: Nftban) -> None:
+    good = held(machines)
+    for done in (
+        "flush set inet nftban feed4_own",
+        f"delete element inet nftban feed4_own {{ {LISTED} }}",
+        "add element inet nftban feed4_own { 46.0.0.0/16 timeout 1h }",
+        "delete table inet nftban",
+    ):
+        machines.server.run(["nft", done])
+        eventually(lambda: held(machines) == good, f"whole again after: {done}")
+    assert nftban.json("status")["healing"]["drift_healed"] == 4
+
+
+def test_a_reload_takes_out_the_feeds_that_left_and_no_other(
+    machines: Namespaces, folder: Path, nginx: Nginx, nftban: Nftban
+) -> None:
+    (nginx.lists / "other").write_text("46.0.0.1\n")
+    own = nftban.folder
+    (own / "rules" / "feeds" / "other.toml").write_text(definition("other", "/other"))
+    use = (own / "conf.d" / "feeds.toml").read_text()
+
+    def reload(text: str) -> None:
+        (own / "conf.d" / "feeds.toml").write_text(text)
+        before = len(nftban.log.matching("settings read anew"))
+        nftban.process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(nftban.log.matching("settings read anew")) > before, "read anew")
+
+    with streams(machines) as came:
+        reload(use + "[feed.other]\nenforce = true\n")
+        eventually(lambda: nftban.banned("46.0.0.1"), "the new feed is in the kernel")
+        reload(use)
+        assert "feed4_other" not in machines.server.run(["nft", "list", "table", "inet", "nftban"]).stdout
+        assert held(machines) == listed(listing(2000))
+    assert came[LISTED] == 0 and came[CLEAR] > 100
+    reload(use.replace("enforce = true", "points = 3"))
+    assert "feed4_own" not in machines.server.run(["nft", "list", "table", "inet", "nftban"]).stdout
+    assert not nftban.banned(LISTED)
+
+
+def test_the_daemon_killed_in_the_middle_of_a_sync(machines: Namespaces, folder: Path, nginx: Nginx) -> None:
+    """From a server that is slow enough to be killed while it fetches."""
+    (nginx.lists / "list").write_text(listing(100))
+    with running(machines, folder, "/slow/list", listing(100)) as nftban, streams(machines) as came:
+        copy, new = folder / "cache" / "own.copy", folder / "cache" / ".own.copy.new"
+        good, text = held(machines), copy.read_bytes()
+        (nginx.lists / "list").write_text(listing(190) + "# long\n" * 20_000)
+        asking = threading.Thread(target=nftban.cli, args=("feed", "sync", "own"))
+        asking.start()
+        eventually(lambda: new.exists() and new.stat().st_size > HEADER, "the first bytes are there", 20)
+        nftban.process.send_signal(signal.SIGKILL)
+        nftban.process.wait()
+        asking.join()
+        assert new.exists() and copy.read_bytes() == text
+        nftban.start()
+        eventually(lambda: not new.exists(), "what was begun is cleared away")
+        assert held(machines) == good and nftban.banned(LISTED)
+        # And who ends the daemon, or has it read its settings anew, does not wait for the server.
+        asking = threading.Thread(target=nftban.cli, args=("feed", "sync", "own"))
+        asking.start()
+        eventually(lambda: new.exists() and new.stat().st_size > HEADER, "the first bytes are there", 20)
+        nftban.process.send_signal(signal.SIGHUP)
+        nftban.log.wait_for("settings read anew")
+        asking.join()
+        eventually(lambda: not new.exists(), "what was begun is cleared away")
+        again = threading.Thread(target=nftban.cli, args=("feed", "sync", "own"))
+        again.start()
+        eventually(lambda: new.exists() and new.stat().st_size > HEADER, "the first bytes are there", 20)
+        assert nftban.stop() == 0
+        again.join()
+        assert held(machines) == good
+    assert came[LISTED] == 0 and came[CLEAR] > 100
 
 
 def test_killed_in_the_middle_of_a_sync(machines: Namespaces, nginx: Nginx, folder: Path) -> None:

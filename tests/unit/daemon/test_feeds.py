@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nftban.config.load import Loaded, load
 from nftban.daemon.assemble import checked
-from nftban.daemon.feeds import feed_changes, feed_elements, feeds_in_use
+from nftban.daemon.feeds import feed_elements, feeds_in_use
 from nftban.errors import ConfigError
 from nftban.kernel.layout import FeedSets
 from nftban.prefixes import Prefix, PrefixSet
 from nftban.ranges import Ranges
 
 SCOPES = ("all", "mail")
-prefix = st.one_of(
-    st.builds(Prefix, st.just(4), st.integers(0, 400), st.integers(24, 32)),
-    st.builds(Prefix, st.just(6), st.integers(0, 400).map(lambda n: (0x2A00 << 112) + n), st.integers(120, 128)),
-)
-listed = st.lists(prefix, max_size=20).map(lambda prefixes: Ranges.of(PrefixSet(prefixes)))
 
 
 def loaded(folder: Path, text: str) -> Loaded:
@@ -64,16 +57,12 @@ def test_a_table_that_makes_no_sense_is_a_fault_with_its_line(tmp_path: Path, te
     assert used == () and what in fault.what and fault.line > 0 and fault.file.endswith("nftban.toml")
 
 
-@given(listed, listed)
-@settings(max_examples=200, deadline=None)
-def test_present_and_changes_make_wanted(present: Ranges, wanted: Ranges) -> None:
-    sets = FeedSets("own", "all")
-    old, new = (feed_elements(sets, ranges, PrefixSet(), 5.0) for ranges in (present, wanted))
-    delta = feed_changes(old, new)
-    before, after = ({e for columns in side.values() for e in columns} for side in (old, new))
-    assert before - set(delta.delete) | set(delta.add) == after
-    assert not set(delta.add) & before and set(delta.delete) <= before
-    assert not feed_changes(new, new)
+def test_what_must_stay_reachable_is_cut_out() -> None:
+    ranges = Ranges.of(PrefixSet(map(Prefix.parse, ("45.0.0.0/24", "2a00:1::/32"))))
+    protected = PrefixSet(map(Prefix.parse, ("45.0.0.7", "2a00:1:0:5::/64", "45.0.9.1")))
+    held = feed_elements(FeedSets("own", "all"), ranges, protected, 5.0)
+    assert [(e.first & 255, e.last & 255, e.until) for e in held["feed4_own"]] == [(0, 6, 5.0), (8, 255, 5.0)]
+    assert len(held["feed6_own"]) == 2
 
 
 def test_enforced_feeds_have_kernel_sets_and_faults_are_told_with_all_others(tmp_path: Path) -> None:
@@ -85,3 +74,22 @@ def test_enforced_feeds_have_kernel_sets_and_faults_are_told_with_all_others(tmp
     with pytest.raises(ConfigError) as raised:
         checked(tmp_path / "nftban.toml")
     assert [fault.line for fault in raised.value.faults] == [1, 4]
+
+
+def test_a_feed_for_a_zone_that_nobody_asks_is_a_fault(tmp_path: Path) -> None:
+    scopes = "[feed.own]\n[scopes]\nmail = [25]\n"
+    loaded(tmp_path, scopes)
+    with pytest.raises(ConfigError) as raised:
+        checked(tmp_path / "nftban.toml")
+    assert [(f.line, "bl.example" in f.what) for f in raised.value.faults] == [(1, True)]
+    for more in ("points = 1\n", '[dnsbl]\nzones = ["bl.example"]\n', "[dnsbl]\nenabled = false\n"):
+        (tmp_path / "nftban.toml").write_text(scopes.replace("]\n", f"]\n{more}", 1))
+        assert [use.feed.name for use in checked(tmp_path / "nftban.toml").feeds] == ["own"]
+
+
+def test_a_zone_whose_data_are_here_is_kept_though_the_resolver_is_a_public_one(tmp_path: Path) -> None:
+    dns = '[dns]\nservers = ["8.8.8.8"]\n[dnsbl]\nzones = ["bl.example", "bl.example.org"]\n'
+    loaded(tmp_path, f"[feed.own]\n[scopes]\nmail = [25]\n{dns}")
+    assembly = checked(tmp_path / "nftban.toml")
+    assert [zone.display for zone in assembly.zones] == ["bl.example"]
+    assert assembly.dns_note is not None

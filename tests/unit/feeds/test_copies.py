@@ -90,3 +90,14 @@ def test_killed_at_any_moment_the_copy_is_whole(tmp_path: Path) -> None:
         assert b"".join(copies.chunks("own")).split() == [about.etag.encode()] * 10_000
     copies.prepare()
     assert {path.name for path in tmp_path.iterdir()} - {".own.lock"} == {"own.copy"}
+
+
+def test_an_attempt_under_way_is_neither_waited_for_nor_cleared_away(tmp_path: Path) -> None:
+    copies = Copies(tmp_path)
+    copies.prepare()
+    with copies.locked("own"), copies.incoming("own").open() as file:
+        file.write(b"half")
+        Copies(tmp_path).prepare()
+        assert (tmp_path / ".own.copy.new").exists()
+    Copies(tmp_path).prepare()
+    assert not (tmp_path / ".own.copy.new").exists()
