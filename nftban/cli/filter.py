@@ -21,9 +21,10 @@ from nftban.cli.reach import AsJson, Config, settings
 from nftban.errors import EXIT_NO, ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from nftban.detect.brief import Brief
     from nftban.detect.filterfile import Filter
     from nftban.detect.matcher import Matcher
-    from nftban.detect.meaning import Result
+    from nftban.detect.scan import Record
     from nftban.prefixes import Prefix
     from nftban.sources.chunks import Chunk
 
@@ -53,25 +54,27 @@ def test(
 
     WATCH.start()
     matcher = Matcher(_filter(context, config, filter), report=lambda text: typer.echo(text, err=True))
-    by_rule: Counter[str] = Counter()
+    by_rule: Counter[int] = Counter()
     by_prefix: Counter[Prefix] = Counter()
-    written = 0
-    for number, found in results(matcher, chunks(log), time.time()):
-        if isinstance(found, Offence):
-            by_rule[found.rule.partition(":")[0]] += 1
-            by_prefix[found.prefix] += 1
-        if as_json:
+    if as_json:
+        written = 0
+        for number, found in results(matcher, chunks(log), time.time()):
+            by_rule[0] += isinstance(found, Offence)
             for between in range(written + 1, number):
                 write(json.dumps(found_json(between, None)) + "\n", flush=False)
             write(json.dumps(found_json(number, found)) + "\n", flush=False)
             written = number
-    if as_json:
         for rest in range(written + 1, matcher.counts.lines + 1):
             write(json.dumps(found_json(rest, None)) + "\n", flush=False)
     else:
+        for _, _, kind, prefix, _, rule in briefs(matcher, chunks(log), time.time()):
+            if kind is Offence:
+                by_rule[rule] += 1
+                by_prefix[prefix] += 1
+        by_number = Counter({str(rule): count for rule, count in by_rule.items()})
         by_address = Counter({str(prefix): count for prefix, count in by_prefix.items()})
-        show(summary(matcher.filter, matcher.counts, by_rule, by_address))
-    if not by_rule:
+        show(summary(matcher.filter, matcher.counts, by_number, by_address))
+    if not by_rule.total():
         raise typer.Exit(EXIT_NO)
 
 
@@ -90,37 +93,30 @@ def _filter(context: typer.Context, config: Path | None, spec: str) -> Filter:
     return loaded
 
 
-def results(matcher: Matcher, chunks: Iterable[Chunk], now: float) -> Iterator[tuple[int, Result]]:
-    """The lines that are something, each with its number; afterwards matcher.counts.lines is how many there were.
+def results(matcher: Matcher, chunks: Iterable[Chunk], now: float) -> Iterator[tuple[int, Record]]:
+    """The lines that are something, each with its number; afterwards matcher.counts.lines is how many there were."""
+    from nftban.detect.scan import Scan
 
-    Only lines that the screen lets through are looked at; of a chunk that is not UTF-8, all.
-    """
-    from nftban.detect.screen import Screen
-
-    screen: Screen | None = None
+    scan = Scan([matcher])
     before = 0
     for chunk in chunks:
-        if not chunk.valid:
-            for number, line in enumerate(chunk, before + 1):
-                if (found := matcher.match(line, now)) is not None:
-                    yield number, found
-        else:
-            data = chunk.data
-            if screen is None or not screen.sampled:
-                screen = Screen((matcher.filter,), data)
-            at, number = 0, before + 1
-            for start, end, bits in screen.lines(data):
-                ((_, rules, texts),) = screen.wanted(bits)
-                if (plain := chunk.plain(start, end)) is not None:
-                    matched = matcher.look(plain, now, rules, texts)
-                else:
-                    matched = matcher.search(*chunk.text(start, end), now, rules)
-                if matched is not None:
-                    found = matcher.meaning(chunk.line(start, end), matched)
-                    if found is not None:
-                        number += data.count(b"\n", at, start)
-                        at = start
-                        yield number, found
+        at, number = 0, before + 1
+        for _, start, record in scan.records(chunk, now):
+            number += chunk.data.count(b"\n", at, start)
+            at = start
+            yield number, record
+        before = number + chunk.data.count(b"\n", at) - 1
+    matcher.counts.lines = before
+
+
+def briefs(matcher: Matcher, chunks: Iterable[Chunk], now: float) -> Iterator[Brief]:
+    """The same in short; where a line begins is told within its chunk."""
+    from nftban.detect.scan import Scan
+
+    scan = Scan([matcher])
+    before = 0
+    for chunk in chunks:
+        yield from scan.briefs(chunk, now)
         before += chunk.lines
     matcher.counts.lines = before
 

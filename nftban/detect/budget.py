@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import signal
 import threading
+from itertools import count
 from types import FrameType
 
 TICK = 0.05
@@ -26,11 +27,13 @@ class Overrun(Exception):
 class Watch:
     """The timer and the search it watches."""
 
-    __slots__ = ("_busy", "_search", "_seen")
+    __slots__ = ("_seen", "next", "search")
 
     def __init__(self) -> None:
-        self._busy = False
-        self._search = 0
+        self.search = 0
+        """Which search is under way, 0 for none.  Setting it is begin() and end() for who cannot afford the calls."""
+        self.next = count(1).__next__
+        """The number of a search that begins."""
         self._seen = 0
 
     def start(self) -> bool:
@@ -52,19 +55,18 @@ class Watch:
 
     def begin(self) -> None:
         """A search begins; until `end`, or the exception itself, it may raise Overrun."""
-        self._search += 1
-        self._busy = True
+        self.search = self.next()
 
     def end(self) -> None:
-        self._busy = False
+        self.search = 0
 
     def _tick(self, _signal: int, _frame: FrameType | None) -> None:
-        if not self._busy:
+        if not self.search:
             return
-        if self._seen == self._search:
-            self._busy = False
+        if self._seen == self.search:
+            self.search = 0
             raise Overrun
-        self._seen = self._search
+        self._seen = self.search
 
 
 WATCH = Watch()

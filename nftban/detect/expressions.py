@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
-_IP4 = r"(?:::[fF]{4}:)?(?P<ip4>\d{1,3}(?:\.\d{1,3}){3})(?!\d)"
+_IP4 = r"(?:::[fF]{4}:)?(?P<ip4>\d{1,3}+\.\d{1,3}+\.\d{1,3}+\.\d{1,3}+)(?!\d)"
 _IP6 = (
     r"(?P<ip6>[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){1,6}"
     r":(?:[0-9a-fA-F]{1,4}|\d{1,3}(?:\.\d{1,3}){3}|(?<=::)))(?:%[\w.-]{1,16})?"

@@ -27,16 +27,33 @@ _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 
 def fused(prefix: re.Pattern[str], rule: re.Pattern[str]) -> re.Pattern[str] | None:
     """Both as one expression; None where it would not be exact."""
-    if prefix.flags != re.UNICODE or rule.flags != re.UNICODE or set(prefix.groupindex) & set(rule.groupindex):
-        return None
-    if any(_BY_NUMBER.search(each.pattern) for each in (prefix, rule)):
+    head = head_of(prefix)
+    if head is None or not goes_on(rule) or set(prefix.groupindex) & set(rule.groupindex):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if not (_cuts(_parser.parse(prefix.pattern), prefix.pattern) and _follows(rule.pattern)):
+        return re.compile(head + rule.pattern.removeprefix("^"))
+
+
+def head_of(prefix: re.Pattern[str]) -> str | None:
+    """What a prefregex is before a rule that `goes_on` and that has other groups; None where it cannot be."""
+    if prefix.flags != re.UNICODE or _BY_NUMBER.search(prefix.pattern):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not _cuts(_parser.parse(prefix.pattern), prefix.pattern):
             return None
-        head = prefix.pattern.removesuffix(_CONTENT)
-        return re.compile(f"(?>{head}(?=.))(?P<content>){rule.pattern.removeprefix('^')}")
+    return f"(?>{prefix.pattern.removesuffix(_CONTENT)}(?=.))(?P<content>)"
+
+
+def goes_on(rule: re.Pattern[str]) -> bool:
+    """Whether an expression matches at its beginning only and looks at nothing before it, so that without its `^` it
+    is the same behind something else."""
+    if rule.flags != re.UNICODE or _BY_NUMBER.search(rule.pattern):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _follows(rule.pattern)
 
 
 def placed(pattern: re.Pattern[str]) -> re.Pattern[str] | None:

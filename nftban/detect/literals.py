@@ -70,25 +70,31 @@ def requirements(pattern: re.Pattern[str]) -> tuple[Requirement, ...]:
         return _required(_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE), pattern.flags)
 
 
-def chosen(required: Iterable[Requirement], cost: Cost, survivors: Survivors = whole) -> Texts | None:
-    """The texts of which one is in every line that matches, so that their costs add up to the least; None where
-    nothing is required."""
-    best: tuple[float, Texts] | None = None
+def chosen(
+    required: Iterable[Requirement], cost: Cost, survivors: Survivors = whole
+) -> dict[str, frozenset[str]] | None:
+    """The texts of which one is in every line that matches, so that their costs add up to the least, each with the
+    whole texts of which it is what is left; None where nothing is required."""
+    best: tuple[float, dict[str, frozenset[str]]] | None = None
     for each in required:
         if each.branches:
             alternatives = [chosen(branch, cost, survivors) for branch in each.branches]
         else:
-            alternatives = [_cheapest(survivors(text), cost) for text in each.texts]
-        texts = dict.fromkeys(text for those in alternatives if those for text in those)
+            alternatives = [_cheapest(text, survivors(text), cost) for text in each.texts]
+        texts: dict[str, frozenset[str]] = {}
+        for those in alternatives:
+            for text, wholes in (those or {}).items():
+                texts[text] = texts.get(text, frozenset()) | wholes
         if all(alternatives):
             total = sum(map(cost, texts))
             if best is None or total < best[0]:
-                best = total, tuple(texts)
+                best = total, texts
     return best[1] if best else None
 
 
-def _cheapest(sets: tuple[Texts, ...], cost: Cost) -> Texts | None:
-    return min(sets, key=lambda texts: sum(map(cost, texts)), default=None)
+def _cheapest(text: str, sets: tuple[Texts, ...], cost: Cost) -> dict[str, frozenset[str]] | None:
+    best = min(sets, key=lambda texts: sum(map(cost, texts)), default=None)
+    return None if best is None else dict.fromkeys(best, frozenset((text,)))
 
 
 def _required(items: Iterable[Any], flags: int) -> tuple[Requirement, ...]:

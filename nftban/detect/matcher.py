@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nftban.detect.budget import WATCH, Overrun
 from nftban.detect.envelope import content
@@ -43,12 +43,13 @@ Found = tuple[Rule, re.Match[str]]
 
 
 class Match(NamedTuple):
-    """A rule that matches a line, its groups by name, when that was, and the line without its date."""
+    """A rule that matches a line, its groups by name, when that was, the line without its date, and that date."""
 
     rule: Rule
     groups: dict[str, str]
     time: float
     rest: str
+    date: float | None = None
 
 
 class _Plan(NamedTuple):
@@ -70,9 +71,10 @@ class Matcher:
         self.filter = filter
         self.counts = Counts()
         self._meaning = Meaning(filter, self.counts, sessions, report)
-        self._timestamps = Timestamps(filter.dates)
+        self.timestamps = Timestamps(filter.dates)
         self._lines = Lines(filter.maxlines) if filter.maxlines > 1 else None
-        self._last: float | None = None
+        self.last: float | None = None
+        """The date of the last line that was something; where an expression reaches over several lines, of any."""
         self._report = report
         self._rest: dict[Rule, tuple[float, float]] = {}  # until when it is suspended, for how long that was
         self._guards: dict[Rule, Possible] = {}  # of those that once overran
@@ -97,26 +99,25 @@ class Matcher:
         if truncated or len(text) > LINE_LIMIT:
             self.counts.oversized += 1
             text = text[:LINE_LIMIT] + _CUT
-        date, rest = content(text, self._timestamps, now)
+        date, rest = content(text, self.timestamps, now)
         logged = date
         if logged is None:
-            logged = self._last if self._last is not None and self._last > now - _LAST_DATE else now
+            logged = self.last if self.last is not None and self.last > now - _LAST_DATE else now
         elif self._lines is not None:
-            self._last = logged
+            self.last = logged
         plan = self._plans.get(rules)
         found = self._search(rest, now, plan if plan is not None else self._planned(rules))
         if found is None:
             return None
-        self._last = self._last if date is None else date  # of lines that match: which others come here, a screen says
         # A date from a clock far ahead would sit in every window for as long.
-        return Match(*found, now if logged > now + DAY else logged, rest)
+        return Match(*found, now if logged > now + DAY else logged, rest, date)
 
     def look(self, text: str, now: float, rules: tuple[int, ...], texts: tuple[tuple[str, ...], ...]) -> Match | None:
         """`search`, of a whole line with its newline: quicker where the line begins with a date that was seen before.
 
         texts: for each of the rules, of which one is in the line behind such a date; see screen.Wanted.
         """
-        date = self._timestamps.again(text, now)
+        date = self.timestamps.again(text, now)
         plan = self._plans.get(rules)
         if plan is None:
             plan = self._planned(rules)
@@ -134,13 +135,12 @@ class Matcher:
                 found = pattern.match(text, date.end)
                 if found is not None:
                     WATCH.end()
-                    self._last = date.time
                     time = date.time if date.time <= now + DAY else now
                     if names:
                         groups = {n: t for n, t in zip(names, found.groups(), strict=True) if t is not None}
                     else:
                         groups = _groups(found)
-                    return Match(rule, groups, time, text[date.end : -1])
+                    return Match(rule, groups, time, text[date.end : -1], date.time)
             WATCH.end()
         except Overrun:
             return self.search(text[:-1], 0, now, rules)
@@ -149,7 +149,33 @@ class Matcher:
     def meaning(self, line: LogLine, match: Match) -> Result:
         """What a line is of which `search` found this."""
         self.counts.matched += 1
-        return self._meaning.of(line, match.rule, match.groups, match.time, match.rest)
+        result = self._meaning.of(line, match.rule, match.groups, match.time, match.rest)
+        if result is not None and match.date is not None and self._lines is None:
+            self.last = match.date  # which other lines come here, a screen says
+        return result
+
+    @property
+    def hindered(self) -> bool:
+        """Whether a rule took too long, so that not all of them are simply tried."""
+        return bool(self._rest or self._guards)
+
+    @property
+    def remembered(self) -> Meaning:
+        """What earlier lines told; `held` is the rest."""
+        return self._meaning
+
+    @property
+    def held(self) -> tuple[float | None, list[str]]:
+        """The last date, and lines that an expression over several may still need."""
+        return self.last, [] if self._lines is None else self._lines.held
+
+    @held.setter
+    def held(self, kept: Sequence[Any]) -> None:
+        """As it was kept elsewhere; raises ValueError or TypeError where it cannot be that."""
+        last, lines = kept
+        self.last = None if last is None else float(last)
+        if self._lines is not None:
+            self._lines.held = [str(line) for line in lines]
 
     @property
     def suspended(self) -> dict[Rule, float]:
@@ -266,8 +292,11 @@ def _names(pattern: re.Pattern[str]) -> tuple[str, ...]:
 
 
 def _groups(match: re.Match[str]) -> dict[str, str]:
-    """The named groups that matched; `alt_user_1` stands in for a `user` that is empty, `tuple_id` joins the `id`."""
-    groups = {name: text for name, text in match.groupdict().items() if text is not None}
+    return completed({name: text for name, text in match.groupdict().items() if text is not None})
+
+
+def completed(groups: dict[str, str]) -> dict[str, str]:
+    """Named groups that matched: `alt_user_1` stands in for a `user` that is empty, `tuple_id` joins the `id`."""
     others = [name for name in groups if name[:4] == "alt_" or name[:6] == "tuple_"]
     for name in sorted(others):
         kind, _, rest = name.partition("_")

@@ -40,7 +40,7 @@ _FLAGS = frozenset(
     | {*ADDRESSES, "dns", "cidr", "fport"}
 )
 # Without any of these a match is an offence by itself.
-_SESSION = frozenset(("nofail", "once", "mlfid", "mlfforget", "mlfbegin", "mlfgained", "dnsbl", "password"))
+SESSION_GROUPS = frozenset(("nofail", "once", "mlfid", "mlfforget", "mlfbegin", "mlfgained", "dnsbl", "password"))
 _SERVICES = frozenset(Service)
 _NOBODY = Prefix(6, 0, 128)
 
@@ -90,23 +90,27 @@ class Meaning:
         self._report = report
         self._reported = float("-inf")
         self._filter = filter
-        self._counts = counts
+        self.counts = counts
         self._limit = limit
         self.sessions = Sessions(limit)
-        self._listed: OrderedDict[Prefix, tuple[float, tuple[tuple[str, str], ...]]] = OrderedDict()
-        self._tried: OrderedDict[tuple[Prefix, str, str], float] = OrderedDict()
+        self.listed: OrderedDict[Prefix, tuple[float, tuple[tuple[str, str], ...]]] = OrderedDict()
+        self.tried: OrderedDict[tuple[Prefix, str, str], float] = OrderedDict()
+        self.touched: set[Prefix | tuple[Prefix, str, str]] | None = None
+        """Where somebody keeps them elsewhere and empties it: keys of `listed` and `tried` that changed."""
         names = [set(rule.pattern.groupindex) for rule in filter.rules]
-        self._strict = any("once" in each for each in names)
+        self.strict = any("once" in each for each in names)
         of_prefix = set(filter.prefix.pattern.groupindex) if filter.prefix is not None else set()
         self._plain = {
-            rule.number for rule, each in zip(filter.rules, names, strict=True) if not (each | of_prefix) & _SESSION
+            rule.number
+            for rule, each in zip(filter.rules, names, strict=True)
+            if not (each | of_prefix) & SESSION_GROUPS
         }
         # Where rules are strict, only those that name no address need the addresses of harmless lines remembered.
         self._needs_address = any(not each & {*ADDRESSES, "dns"} for each in names)
 
     def of(self, line: LogLine, rule: Rule, groups: dict[str, str], time: float, rest: str) -> Result:
         """groups: those that matched, by name; rest: the line without its date."""
-        if rule.number in self._plain and not self._listed:
+        if rule.number in self._plain and not self.listed:
             return self._simple(line, rule, groups, time, rest)
         key = _key(groups, rest)
         gained, forgets = bool(groups.get("mlfgained")), "mlfforget" in groups
@@ -118,7 +122,7 @@ class Meaning:
         prefix = prefix or (session.prefix if session is not None else None)
         facts = _facts(groups)
         counts = False
-        if not self._strict and key is not None:
+        if not self.strict and key is not None:
             session, facts, counts = self._merged(key, session, facts, time, prefix, gained=gained, forgets=forgets)
             if session is not None:
                 name = session.name = name or session.name
@@ -129,10 +133,10 @@ class Meaning:
                 self.sessions.forget(key)
             if prefix is None:
                 return None
-            self._counts.logins += 1
+            self.counts.logins += 1
             return Login(prefix, time, facts.get("user", ""), text, line.source)
         if nofail and not counts:
-            if not self._strict and not listed and "ptr" not in groups and (session is None or not session.waiting):
+            if not self.strict and not listed and "ptr" not in groups and (session is None or not session.waiting):
                 return None  # in fail2ban's way `_merged` has done it all, but for evidence
             told = tuple(facts.items())
             logged = Logged(prefix or _NOBODY, time, told, listed, text, line.source)
@@ -153,7 +157,7 @@ class Meaning:
             source=line.source,
         )
         if self._repeats(offence, groups.get("password", "")):
-            self._counts.repeated += 1
+            self.counts.repeated += 1
             if forgets:
                 self.sessions.forget(key)
             elif key is not None:  # its end is no offence either
@@ -168,16 +172,16 @@ class Meaning:
             if name:
                 self._note_name(name, time)
             else:
-                self._counts.unresolved += 1
+                self.counts.unresolved += 1
             return None
-        self._counts.offences += 1
+        self.counts.offences += 1
         named, facts = _named(rule, groups), tuple(_facts(groups).items())
         text = line.text[:EVIDENCE_LENGTH]
         return Offence(self._filter.name, named, prefix, time, 1, _service(groups, rest), facts, (), text, line.source)
 
     def _note_name(self, name: str, time: float) -> None:
-        self._counts.unresolved += 1
-        self._counts.last_name = name = name[:254]
+        self.counts.unresolved += 1
+        self.counts.last_name = name = name[:254]
         if not 0 <= time - self._reported <= REPORTED_SECONDS:
             self._reported = time
             self._report(
@@ -230,17 +234,17 @@ class Meaning:
         return out
 
     def _resolved(self, waiting: Offence, prefix: Prefix, time: float) -> Offence:
-        self._counts.offences += 1
+        self.counts.offences += 1
         return replace(waiting, prefix=prefix, time=time, listed=self._known_listings(prefix, time, waiting.listed))
 
     def _counted(
         self, key: Key | None, session: Session | None, offence: Offence, *, once: bool, forgets: bool
     ) -> Offence | None:
         """An offence, if its session lets it count."""
-        waiting = session.waiting if session is not None and not self._strict else None
+        waiting = session.waiting if session is not None and not self.strict else None
         if offence.prefix is _NOBODY:
             if key is None:
-                self._counts.unresolved += 1
+                self.counts.unresolved += 1
             elif not forgets:
                 self.sessions.keep(key, session, offence.time, None).waiting = waiting or offence
             return None
@@ -256,7 +260,7 @@ class Meaning:
             return self._resolved(replace(waiting, facts=offence.facts), offence.prefix, offence.time)
         if not counts:
             return None
-        self._counts.offences += 1
+        self.counts.offences += 1
         return offence
 
     def _repeats(self, offence: Offence, password: str) -> bool:
@@ -264,29 +268,35 @@ class Meaning:
         if not password or offence.prefix is _NOBODY:
             return False
         key = (offence.prefix, dict(offence.facts).get("user", "")[:300], password[:300])
-        before = self._tried.get(key)
-        self._tried[key] = offence.time if before is None else max(before, offence.time)
-        self._tried.move_to_end(key)
-        if len(self._tried) > self._limit:
-            self._tried.popitem(last=False)
+        before = self.tried.get(key)
+        self.tried[key] = offence.time if before is None else max(before, offence.time)
+        self.tried.move_to_end(key)
+        self._touch(key)
+        if len(self.tried) > self._limit:
+            self._touch(self.tried.popitem(last=False)[0])
         return before is not None and abs(offence.time - before) <= REPEATED_SECONDS
 
     def _remember(self, logged: Logged) -> None:
         _, held = self._known(logged.prefix, logged.time)
-        self._listed[logged.prefix] = (logged.time, tuple(dict.fromkeys(held + logged.listed))[-16:])
-        self._listed.move_to_end(logged.prefix)
-        if len(self._listed) > self._limit:
-            self._listed.popitem(last=False)
+        self.listed[logged.prefix] = (logged.time, tuple(dict.fromkeys(held + logged.listed))[-16:])
+        self.listed.move_to_end(logged.prefix)
+        self._touch(logged.prefix)
+        if len(self.listed) > self._limit:
+            self._touch(self.listed.popitem(last=False)[0])
+
+    def _touch(self, key: Prefix | tuple[Prefix, str, str]) -> None:
+        if self.touched is not None:
+            self.touched.add(key)
 
     def _known(self, prefix: Prefix, time: float) -> tuple[float, tuple[tuple[str, str], ...]]:
-        held = self._listed.get(prefix)
+        held = self.listed.get(prefix)
         return held if held is not None and time - held[0] <= LISTING_SECONDS else (time, ())
 
     def _known_listings(
         self, prefix: Prefix | None, time: float, own: tuple[tuple[str, str], ...]
     ) -> tuple[tuple[str, str], ...]:
         """What the line itself says, and what the server logged of this client in the hour before."""
-        if prefix is None or not self._listed:
+        if prefix is None or not self.listed:
             return own
         held = self._known(prefix, time)[1]
         zones = {zone for zone, _ in held}

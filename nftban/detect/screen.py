@@ -4,6 +4,8 @@ Takes the filters that read a log, and chunks of it; gives, in order, each line 
 (literals.py) and which rules these are, as bits.  The other lines are passed over without being looked at: all texts
 of all filters are searched in one go by Aho-Corasick automata (of at most 64 texts: they fit vector instructions).
 Which of a rule's texts is searched for is chosen by how rare it is in the first chunk; that changes speed only.
+Of a text only a word is searched for, because a date may have been cut out of the line within it; `found` also says
+which rules the line could be for if its date is at its beginning, where it tears no text.
 Guarantees: a line that is not given is matched by no rule of any of the filters.  A filter that wants every line
 (several lines at a time, a rule without a text) gets every line.
 Does not: match anything, decode anything.  Chunks must be UTF-8, as sources/file.py decodes them.
@@ -11,8 +13,7 @@ Does not: match anything, decode anything.  Chunks must be UTF-8, as sources/fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -25,9 +26,11 @@ from nftban.detect.literals import Survivors, Texts
 
 SAMPLE = 64 * 1024
 _AUTOMATON = 64
+_LOOKED_AT = 4  # stretches around a text
 _PER_HIT = 1000.0  # what a text costs that is in every line, beside what it costs to be searched for at all
 
 Rules = tuple[int, ...]
+_Needs = dict[bytes, dict[bytes, int]]
 
 
 class Wanted(NamedTuple):
@@ -47,12 +50,18 @@ class Line(NamedTuple):
     bits: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """bits: the rules that need it, or a text that is in it; hides: texts that may begin `offset` bytes into it and
-    end behind it, and are then not found, with their bits."""
+Place = tuple[int, int, int, int]
+"""A Line, and its bits if the date in it is at its beginning, of which there may be none."""
+
+
+class _Text(NamedTuple):
+    """bits: the rules that need it, or a text that is in it; sure: those of them for which it is all that is needed;
+    wholes: for the others, how many bytes before it one of these begins; hides: texts that may begin `offset` bytes
+    into it and end behind it, and are then not found, with their bits."""
 
     bits: int
+    sure: int
+    wholes: tuple[tuple[int, tuple[bytes, ...], int], ...]
     hides: tuple[tuple[int, bytes, int], ...]
 
 
@@ -69,14 +78,20 @@ class Screen:
         self._wanted: dict[int, tuple[Wanted, ...]] = {}
         needs = self._needs(filters, sample[:SAMPLE])
         known = sorted(needs)
-        self._automata: list[tuple[ahocorasick_rs.BytesAhoCorasick, tuple[_Text, ...]]] = []
+        self._automata: list[ahocorasick_rs.BytesAhoCorasick] = []
+        self._texts: list[_Text] = []  # of all of them, one after the other
         for first in range(0, len(known), _AUTOMATON):
             group = known[first : first + _AUTOMATON]
-            automaton = ahocorasick_rs.BytesAhoCorasick(group, matchkind=ahocorasick_rs.MatchKind.LeftmostLongest)
-            self._automata.append((automaton, tuple(_text(each, group, needs) for each in group)))
+            kind = ahocorasick_rs.MatchKind.LeftmostLongest
+            self._automata.append(ahocorasick_rs.BytesAhoCorasick(group, matchkind=kind))
+            self._texts += [_text(each, group, needs) for each in group]
 
     def lines(self, data: bytes) -> Iterator[Line]:
         """The lines that may matter, in order; data is whole lines, each with its newline."""
+        return (Line(start, end, bits) for start, end, bits, _ in self.found(data))
+
+    def found(self, data: bytes) -> list[Place]:
+        """The same, with what their bits are where the date is at the line's beginning."""
         return self._all(data) if self._always else self._found(data)
 
     def wanted(self, bits: int) -> tuple[Wanted, ...]:
@@ -92,10 +107,10 @@ class Screen:
             )
         return wanted
 
-    def _needs(self, filters: Sequence[Filter], sample: bytes) -> dict[bytes, int]:
-        """Each text searched for, with the bits of the rules that need it."""
+    def _needs(self, filters: Sequence[Filter], sample: bytes) -> _Needs:
+        """Each text searched for, with the bits of the rules that need it, by the whole text that is meant."""
         cost = _costs(sample)
-        needs: dict[bytes, int] = {}
+        needs: _Needs = {}
         offset = 0
         for filter in filters:
             self._offsets.append((offset, len(filter.rules)))
@@ -103,59 +118,68 @@ class Screen:
                 self._whole.append(tuple(sorted(whole or (), key=cost, reverse=True)))
                 if texts is None:
                     self._always |= 1 << bit
-                for text in texts or ():
-                    needs[text.encode()] = needs.get(text.encode(), 0) | 1 << bit
+                for text, meant in (texts or {}).items():
+                    wholes = needs.setdefault(text.encode(), {})
+                    for each in meant:
+                        wholes[each.encode()] = wholes.get(each.encode(), 0) | 1 << bit
             offset += len(filter.rules)
         return needs
 
-    def _found(self, data: bytes) -> Iterator[Line]:
-        find, rfind = data.find, data.rfind
-        start, end, bits = 0, -1, 0
-        for at, behind, text in self._hits(data):
-            if at < end:
-                bits |= text.bits
-            else:
+    def _found(self, data: bytes) -> list[Place]:
+        out: list[Place] = []
+        find, rfind, startswith, add, texts = data.find, data.rfind, data.startswith, out.append, self._texts
+        start, end, bits, sure = 0, -1, 0, 0
+        for index, at, behind in self._hits(data):
+            its_bits, its_sure, its_wholes, hides = texts[index]
+            if at >= end:
                 if bits:
-                    yield Line(start, end, bits)
-                start = rfind(b"\n", max(end, 0), at) + 1 or max(end, 0)
+                    add((start, end, bits, sure))
+                start = rfind(b"\n", end if end > 0 else 0, at) + 1 or (end if end > 0 else 0)
                 end = find(b"\n", behind)
                 if end < 0:
                     end = len(data)
-                bits = text.bits
-            for offset, hidden, its_bits in text.hides:
-                if data.startswith(hidden, at + offset):
-                    bits |= its_bits
+                bits, sure = its_bits, its_sure
+            else:
+                bits |= its_bits
+                sure |= its_sure
+            for before, wholes, of_wholes in its_wholes:
+                if at >= before and startswith(wholes, at - before):
+                    sure |= of_wholes
+            for offset, hidden, of_hidden in hides:
+                if startswith(hidden, at + offset):
+                    bits |= of_hidden
+                    sure |= of_hidden
         if bits:
-            yield Line(start, end, bits)
+            add((start, end, bits, sure))
+        return out
 
-    def _hits(self, data: bytes) -> Iterable[tuple[int, int, _Text]]:
-        if len(self._automata) == 1:
-            automaton, texts = self._automata[0]
-            return [(at, behind, texts[index]) for index, at, behind in automaton.find_matches_as_indexes(data)]
-        hits = [
-            (at, behind, texts[index])
-            for automaton, texts in self._automata
-            for index, at, behind in automaton.find_matches_as_indexes(data)
-        ]
-        hits.sort(key=itemgetter(0))
+    def _hits(self, data: bytes) -> list[tuple[int, int, int]]:
+        """What is found where, by number, in order."""
+        hits: list[tuple[int, int, int]] = []
+        for number, automaton in enumerate(self._automata):
+            found = automaton.find_matches_as_indexes(data)
+            hits = [*hits, *((index + number * _AUTOMATON, at, end) for index, at, end in found)] if number else found
+        if len(self._automata) > 1:
+            hits.sort(key=itemgetter(1))
         return hits
 
-    def _all(self, data: bytes) -> Iterator[Line]:
+    def _all(self, data: bytes) -> list[Place]:
         """Every line, for the rules that want every line and those whose texts it holds."""
-        at = 0
-        for found in (*self._found(data), None):
-            until = found.start if found else len(data)
-            while at < until:
+        at, always = 0, self._always
+        out: list[Place] = []
+        for start, last, bits, sure in (*self._found(data), (len(data), 0, 0, 0)):
+            while at < start:
                 end = data.find(b"\n", at)
                 end = end if end >= 0 else len(data)
-                yield Line(at, end, self._always)
+                out.append((at, end, always, always))
                 at = end + 1
-            if found:
-                yield Line(found.start, found.end, found.bits | self._always)
-                at = found.end + 1
+            if bits:
+                out.append((start, last, bits | always, sure | always))
+                at = last + 1
+        return out
 
 
-def _texts_of(filter: Filter, cost: literals.Cost) -> Iterator[tuple[Texts | None, Texts | None]]:
+def _texts_of(filter: Filter, cost: literals.Cost) -> Iterator[tuple[dict[str, frozenset[str]] | None, Texts | None]]:
     """For each rule the texts of which a line that it matches holds one, None where it must see every line; and those
     for a line out of whose middle nothing was cut."""
     survivors = _survivors(filter)
@@ -165,7 +189,7 @@ def _texts_of(filter: Filter, cost: literals.Cost) -> Iterator[tuple[Texts | Non
             yield None, None
         else:
             required = (*literals.requirements(rule.pattern), *of_prefix)
-            yield literals.chosen(required, cost, survivors), literals.chosen(required, cost)
+            yield literals.chosen(required, cost, survivors), tuple(literals.chosen(required, cost) or ())
 
 
 def _survivors(filter: Filter) -> Survivors:
@@ -191,15 +215,32 @@ def _costs(sample: bytes) -> literals.Cost:
     return cost
 
 
-def _text(text: bytes, group: Sequence[bytes], needs: dict[bytes, int]) -> _Text:
-    bits = needs[text]
+def _text(text: bytes, group: Sequence[bytes], needs: _Needs) -> _Text:
+    sure, bits = 0, _bits(needs[text])
     hides = []
     for other in group:
         if other != text and other in text:
-            bits |= needs[other]
+            sure |= _bits(needs[other])
         hides += [
-            (offset, other, needs[other])
+            (offset, other, _bits(needs[other]))
             for offset in range(1, len(text))
             if len(other) > len(text) - offset and other.startswith(text[offset:])
         ]
-    return _Text(bits, tuple(hides))
+    wholes: dict[tuple[int, int], list[bytes]] = {}
+    for each, its_bits in needs[text].items():
+        places = [at for at in range(len(each)) if each.startswith(text, at)]
+        if len(each) == len(text) or len(places) != 1:
+            sure |= its_bits
+        else:
+            wholes.setdefault((places[0], its_bits), []).append(each)
+    if len(wholes) > _LOOKED_AT:
+        sure |= bits
+    looked_at = () if len(wholes) > _LOOKED_AT else tuple((at, tuple(each), b) for (at, b), each in wholes.items())
+    return _Text(bits | sure, sure, looked_at, tuple(hides))
+
+
+def _bits(wholes: dict[bytes, int]) -> int:
+    bits = 0
+    for each in wholes.values():
+        bits |= each
+    return bits

@@ -52,7 +52,8 @@ _ZONE_HOURS = {
     "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
 }  # fmt: skip
 _OFFSET = re.compile(r"(?P<name>[A-Za-z]{0,5})(?:(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?)?$")
-_SECONDS = {f"{second:02}": float(second) for second in range(70)}
+SECONDS = {form: float(second) for second in range(70) for form in (f"{second:02}", b"%02d" % second)}
+"""What two digits say, as text and as bytes."""
 _MONTH = {name.lower()[:3]: number for number, name in enumerate(MONTHS, 1)}
 _WEEKDAY = {name.lower()[:3]: number for number, name in enumerate(DAYS)}
 
@@ -74,7 +75,7 @@ _INF = float("inf")
 class Timestamps:
     """Reads dates; holds the cache."""
 
-    __slots__ = ("_anchored", "_common", "_heads", "_known", "_loose", "_minutes", "_patterns")
+    __slots__ = ("_anchored", "_heads", "_known", "_loose", "_minutes", "_patterns", "common")
 
     def __init__(self, patterns: Sequence[DatePattern] = ()) -> None:
         """patterns: a filter's own; by default all that are known."""
@@ -82,7 +83,8 @@ class Timestamps:
         self._anchored = [index for index, each in enumerate(self._patterns) if each.anchored]
         self._loose = [index for index, each in enumerate(self._patterns) if not each.anchored]
         # The quick ways are right only where the known patterns are looked for anyway, and first.
-        self._common = self._patterns[: len(anchored())] == anchored()
+        self.common = self._patterns[: len(anchored())] == anchored()
+        """Whether a date at a line's beginning is its date."""
         self._known = [self._patterns[index] for index in self._loose] == [p for p in defaults() if not p.anchored]
         self._minutes: dict[tuple[str | int | None, ...], _Minute] = {}
         self._heads: dict[str, _Minute] = {}  # `Nov 24 20:13:` at the beginning of a line
@@ -91,20 +93,11 @@ class Timestamps:
         """The date in the text, or None where there is none."""
         if (second := self.again(text, now)) is not None:
             return second
-        found = _COMMON.match(text) if self._common else None
-        if found is None:
+        found = _COMMON.match(text) if self.common else None
+        held = self._common_minute(found, now) if found is not None else None
+        if found is None or held is None:
             return self._search(text, now)
-        rfc3164, s1, f1, iso, s2, f2, zone = found.groups()
-        key = (rfc3164 or iso, zone)
-        held = self._minutes.get(key)
-        if held is None or not held[1] <= now < held[2]:
-            month = _MONTH[rfc3164[:3].lower()] if rfc3164 else int(iso[5:7])
-            day, clock = rfc3164[4:].split() if rfc3164 else (iso[8:10], iso[11:])
-            hour, minute = clock.split(":")[:2]
-            year = None if rfc3164 else int(iso[:4])
-            held = self._kept(key, _minute(year, month, int(day), int(hour), int(minute), (zone or "").strip(), now))
-            if held is None:
-                return self._search(text, now)
+        rfc3164, s1, f1, _, s2, f2, zone = found.groups()
         fraction = f1 or f2
         seconds = float((s1 or s2) + ("." + fraction[1:] if fraction else ""))
         kind = "s1" if rfc3164 else "zone" if zone else "s2"
@@ -116,13 +109,35 @@ class Timestamps:
             self._heads[rfc3164] = held
         return Stamp(held[0] + seconds, start, end)
 
+    def minute(self, text: str, now: float) -> tuple[_Minute, int] | None:
+        """Of a date that the text begins with, if it is one of the two that nearly all logs have: its minute, with the
+        span of `now` for which that holds, and the date's length."""
+        found = _COMMON.match(text) if self.common else None
+        held = self._common_minute(found, now) if found is not None else None
+        if found is None or held is None or held[1] >= held[2]:
+            return None
+        ends = max(found.end(name) for name in ("s1", "f1", "s2", "f2", "zone"))
+        return None if found.start("rfc3164") and found.start("iso") else (held, ends)
+
+    def _common_minute(self, found: re.Match[str], now: float) -> _Minute | None:
+        rfc3164, iso, zone = found.group("rfc3164", "iso", "zone")
+        key = (rfc3164 or iso, zone)
+        held = self._minutes.get(key)
+        if held is None or not held[1] <= now < held[2]:
+            month = _MONTH[rfc3164[:3].lower()] if rfc3164 else int(iso[5:7])
+            day, clock = rfc3164[4:].split() if rfc3164 else (iso[8:10], iso[11:])
+            hour, minute = clock.split(":")[:2]
+            year = None if rfc3164 else int(iso[:4])
+            held = self._kept(key, _minute(year, month, int(day), int(hour), int(minute), (zone or "").strip(), now))
+        return held
+
     def again(self, text: str, now: float) -> Stamp | None:
         """The date of a line that begins `Nov 24 20:13:28 m`, where an earlier one was of that minute; None says
         nothing."""
         held = self._heads.get(text[:13])
         if held is None or not held[1] <= now < held[2] or text[15:16] != " " or not text[16:17].isalpha():
             return None
-        second = _SECONDS.get(text[13:15])
+        second = SECONDS.get(text[13:15])
         return None if second is None else Stamp(held[0] + second, 0, 15)
 
     def _search(self, text: str, now: float) -> Stamp | None:

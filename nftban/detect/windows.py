@@ -8,6 +8,7 @@ Guarantees: bounded memory.  Of one prefix the newest `kept` offences count, of 
 what was dropped for want of room is in `evictions`.  Of `lines` offences at most the lines and facts are held, those
 of the prefixes last seen; of the others only when and how much, about 130 bytes a prefix: they count all the same,
 and come back as Offences that say so.  No call takes long because much is held: what is over is dropped piece by piece.
+Who keeps it elsewhere sets `changes` to a list and empties it from time to time; `export` and `restore` are the whole.
 Does not: know weights, thresholds or bans.  Whoever bans calls `forget`.
 """
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from nftban.prefixes import BITS, Prefix
@@ -30,6 +33,7 @@ _TIME, _WEIGHT, _PER_SECOND = 39, 17, 64
 _STAMP = _TIME + _WEIGHT
 _V6 = 1 << 128
 _SHARDS = 64
+_NOBODY = Prefix(4, 0, 32)
 
 
 class Windows:
@@ -62,6 +66,8 @@ class Windows:
         self._older = 0  # prefixes in them
         self._next_shard = 0
         self._salt = id(self)  # whose addresses meet in one table is not for them to choose
+        self.changes: list[tuple[Prefix, Offence | None]] | None = None
+        """What was added since it was emptied, in order; None: that prefix begins anew."""
 
     def __len__(self) -> int:
         return len(self._windows) + self._older
@@ -94,6 +100,8 @@ class Windows:
             first += 1
         del window[: max(first, len(window) - self._kept)]
         self._held += len(window) - before
+        if self.changes is not None:
+            self.changes.append((prefix, offence))
         self._make_room()
         return Suspect(prefix, self.jail, tuple(window))
 
@@ -118,6 +126,49 @@ class Windows:
         packed, shard = self._place(key)
         if shard.pop(packed, None) is not None:
             self._older -= 1
+        if self.changes is not None:
+            self.changes.append((key, None))
+
+    @property
+    def kept(self) -> int:
+        """The most offences of one prefix that are held."""
+        return self._kept
+
+    @property
+    def counts_by(self) -> str:
+        """The lengths of the prefixes under which is counted."""
+        return f"/{self._lengths[4]} /{self._lengths[6]}"
+
+    def is_full(self, prefix: Prefix) -> bool:
+        """Are as many offences of the prefix held as ever are?"""
+        return len(self._windows.get(prefix, ())) >= self._kept
+
+    def export(self) -> Iterator[tuple[Prefix, list[Offence]]]:
+        """All that is held, by prefix, the last seen last; not to be changed meanwhile."""
+        for shard in self._shards:
+            for packed, stamps in shard.items():
+                family = 6 if packed & _V6 else 4
+                prefix = Prefix(family, packed & ~_V6, self._lengths[family])
+                yield prefix, self._unpacked(prefix, stamps)
+        yield from self._windows.items()
+
+    def restore(self, offences: Iterable[Offence], now: float) -> None:
+        """Counts what was counted once before, as far as it is not over; is no change."""
+        changes, self.changes = self.changes, None
+        for offence in offences:
+            self.add(offence, now)
+        self.changes = changes
+
+    def hold_to(self, now: float) -> None:
+        """The clock was put back: nothing held is from later than now, or it would outweigh all that comes."""
+        for prefix, window in self._windows.items():
+            if window[-1].time > now:
+                self._windows[prefix] = [replace(o, time=min(o.time, now)) for o in window]
+        for shard in self._shards:
+            for packed, stamps in shard.items():
+                if _newest(stamps) > now:
+                    held = self._unpacked(_NOBODY, stamps)
+                    shard[packed] = _packed([replace(o, time=min(o.time, now)) for o in held])
 
     def prune(self, now: float) -> int:
         """Drops what is over, of the prefixes seen longest ago and of some of those whose lines are not held; the next
@@ -128,13 +179,13 @@ class Windows:
             self._held -= len(self._windows.pop(prefix))
             dropped += 1
         looked_at = 0
-        limit = now - self.findtime
+        limit, newest = (now - self.findtime) * _PER_SECOND, (1 << _TIME) - 1
         for _ in range(_SHARDS):
             shard = self._shards[self._next_shard]
             if looked_at and looked_at + len(shard) > PRUNED:
                 break
             looked_at += len(shard)
-            ended = [packed for packed, stamps in shard.items() if _newest(stamps) < limit]
+            ended = [packed for packed, stamps in shard.items() if stamps & newest < limit]
             for packed in ended:
                 del shard[packed]
             self._older -= len(ended)
