@@ -122,6 +122,8 @@ class FileSource:
         self.status = Status(str(path))
         self.begun = asyncio.Event()
         """Set once it is decided where reading begins: what is written from then on is a new line."""
+        self.start: Cursor | None = None
+        """Where reading begins: behind what was passed over, or before all that a file not yet there will have."""
         self._clock = clock
         self._cursor = cursor
         self._looked = from_beginning
@@ -163,6 +165,7 @@ class FileSource:
                     watches = self._watch()
                     self._follow()
                     self._unwatch_all_but(watches)
+                    self.start = self.start or self._cursor or Cursor(0, 0, fingerprint(b""))
                     self.begun.set()
                 while (chunks := self._next()) is not None:
                     for chunk in chunks:
@@ -261,6 +264,8 @@ class FileSource:
             opened.seek(_line_start(opened.fd, self._passed[1]))
         else:
             opened.seek(0)
+        if cursor is None:
+            self.start = self.start or Cursor(opened.identity[1], opened.offset, opened.fingerprint)
         self._passed = None
 
     def _next(self) -> list[Chunk] | None:

@@ -101,6 +101,8 @@ class JournalSource:
         self._clock = clock
         self._behind: Cursor | None = None  # where journalctl was told to begin: shown again, and given already
         self._by_time = False
+        self.start = cursor
+        """Behind which entry reading begins; None: with the first there is."""
         self._in_hand = False  # the reader has a chunk and has not come back for the next
 
     def is_behind(self) -> bool:
@@ -139,6 +141,7 @@ class JournalSource:
             last = await self._first("--lines=1")
             self._cursor = None if last is None else _cursor(last)
         self._from_beginning = True
+        self.start = self._cursor
         self.begun.set()
         self._behind, self._by_time = self._cursor, False
         if self._cursor is None:

@@ -33,7 +33,8 @@ from nftban.records import (
     Service,
     Verdict,
 )
-from nftban.store import sqlite
+from nftban.store.retention import Limits
+from nftban.store.schema import SCHEMA
 from nftban.store.sqlite import Store, StoredBan
 
 P = Prefix.parse
@@ -251,7 +252,7 @@ def test_pruning_forgets_the_past_and_no_live_ban(store: Store) -> None:
     for at in (100.0, 950.0):
         store.add_event(Event(at, "k", "t"))
         store.set_login(Login(P(f"198.51.100.{int(at) % 256}"), at))
-    assert store.prune(500.0) == 3
+    assert store.prune(1500.0, Limits(seconds=1000.0)) == 3
     assert brief(store.bans_covering(P("192.0.2.0/24"))) == [
         ("192.0.2.3", "mail", None),
         ("192.0.2.2", "mail", "expired"),
@@ -366,7 +367,7 @@ def test_what_add_ban_reported_survives_kill_9(tmp_path: Path) -> None:
 
 
 def test_a_lock_held_too_long_is_a_reason_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PATIENCE", 0.1)
+    monkeypatch.setattr("nftban.store.sqlite._PATIENCE", 0.1)
     path = tmp_path / "state.db"
     beside = sqlite3.connect(path, isolation_level=None)
     beside.execute("BEGIN EXCLUSIVE")
@@ -403,7 +404,7 @@ def test_a_newer_store_is_refused_untouched(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     Store(path).close()
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {sqlite.SCHEMA + 1}")
+    newer.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     newer.close()
     before = path.read_bytes()
     with pytest.raises(NftbanError, match="written by a newer nftban") as raised:
@@ -483,7 +484,7 @@ def test_after_a_sync_the_file_alone_has_everything(tmp_path: Path) -> None:
     assert Store(tmp_path / "after" / "state.db").live_bans(150.0) == [placed]
 
 
-@pytest.mark.parametrize("version", range(1, sqlite.SCHEMA))
+@pytest.mark.parametrize("version", range(1, SCHEMA))
 def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     earlier = sqlite3.connect(tmp_path / "state.db")
     earlier.executescript((Path(__file__).parent / f"schema{version}.sql").read_text())
@@ -493,7 +494,7 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, ver
     assert store.live_ends(150.0) == {("smtp", 4, 32): {ADDRESS.first: 900.0}}
     tables = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
     assert store._all(tables) == fresh._all(tables)
-    assert store._version() == fresh._version() == sqlite.SCHEMA
+    assert store._version() == fresh._version() == SCHEMA
     for opened in (store, fresh):
         opened.close()
 
