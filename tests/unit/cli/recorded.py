@@ -74,6 +74,24 @@ REVERSE: dict[str, Any] = {
     "reason": "no name leads back to the address",
     "asked": NOW - 181,
     "ttl": 300,
+    "kind": "generic",
+    "logged": False,
+}
+HELO: dict[str, Any] = {
+    "name": HOSTILE,
+    "fault": "no full domain name",
+    "forward": None,
+    "same_organisation": None,
+    "reason": "no full domain name",
+    "asked": NOW - 181,
+    "ttl": 3600,
+}
+SPF: dict[str, Any] = {
+    "result": "fail",
+    "domain": "mail.example.org",
+    "reason": f"-all of {HOSTILE}",
+    "asked": NOW - 181,
+    "ttl": 300,
 }
 
 
@@ -88,6 +106,54 @@ def offence(seconds_ago: float, line: str, rule: str = "3") -> dict[str, Any]:
         "source": "/var/log/mail.log",
         "line": line,
     }
+
+
+ZONES: list[dict[str, Any]] = [
+    {
+        "zone": "zen.spamhaus.org",
+        "notation": "zen.spamhaus.org=127.0.0.[2..9]*4, zen.spamhaus.org=127.0.0.[10;11]*2",
+        "state": "ok",
+        "why": "test points answered as they must",
+        "since": NOW - 7300,
+        "usable": True,
+        "queries_today": 412,
+        "budget": 80000,
+        "tested": NOW - 600,
+    },
+    {
+        "zone": "bl.spamcop.net",
+        "notation": "bl.spamcop.net*2",
+        "state": "blocked",
+        "why": "127.255.255.254: asked through a public resolver",
+        "since": NOW - 300,
+        "usable": False,
+        "queries_today": 3,
+        "budget": 80000,
+        "tested": NOW - 300,
+    },
+]
+KNOWN: list[dict[str, Any]] = [
+    {
+        "names": ["list.dnswl.org"],
+        "keyed": [],
+        "points": [-4],
+        "limit": 100000,
+        "about": "an allow list: known mail servers",
+        "terms": HOSTILE,
+        "home": "https://www.dnswl.org/",
+        "refused": "",
+    },
+    {
+        "names": ["sorbs.net"],
+        "keyed": [],
+        "points": [],
+        "limit": None,
+        "about": "",
+        "terms": "",
+        "home": "",
+        "refused": "SORBS was shut down in June 2024",
+    },
+]
 
 
 OFFENCES = [
@@ -111,6 +177,8 @@ EXPLAINED: dict[str, Any] = {
     "needs_listing": True,
     "listings": LISTINGS,
     "reverse": REVERSE,
+    "helo": HELO,
+    "spf": SPF,
     "offences": OFFENCES,
     "ended": None,
 }
@@ -138,9 +206,37 @@ WATCHED: dict[str, Any] = {
     "offences": [offence(60, "Nov 24 20:29:00 mx1 sshd[99]: Failed password for root from 203.0.113.7 port 4 ssh2")],
     "listings": [],
     "reverse": None,
+    "helo": None,
+    "spf": None,
 }
 
 RESULTS: dict[str, dict[str, Any]] = {
+    "allow": {
+        "entries": [
+            {"entry": "192.0.2.0/24", "addresses": ["192.0.2.0/24"], "since": None, "reason": "", "failure": None},
+            {
+                "entry": "home.example",
+                "addresses": ["198.51.100.7", "2001:db8::7"],
+                "since": NOW - 90000,
+                "reason": HOSTILE,
+                "failure": None,
+            },
+            {
+                "entry": "gone.example",
+                "addresses": [],
+                "since": NOW - 60,
+                "reason": "",
+                "failure": "[Errno -2] " + HOSTILE,
+            },
+        ]
+    },
+    "allow_add": {
+        "added": ["203.0.113.7"],
+        "refused": [
+            {"entry": "x y", "reason": "'x y' is not an address, a prefix or a host name", "advice": "write 192.0.2.7"}
+        ],
+    },
+    "allow_remove": {"removed": ["203.0.113.7"], "refused": []},
     "ping": {"version": "0.1.0", "pid": 4242},
     "ban": {
         "banned": [BAN],
@@ -175,9 +271,21 @@ RESULTS: dict[str, dict[str, Any]] = {
         "address": "203.0.113.7",
         "listings": LISTINGS,
         "reverse": REVERSE,
+        "helo": HELO,
+        "spf": SPF,
+        "names": [{"points": 1, "reason": f"HELO {HOSTILE} is no full domain name"}],
         "points": {"all": 4, "smtp": 5},
         "note": None,
     },
+    "metrics": {"text": "# TYPE nftban_lines counter\nnftban_lines_total 5\n# EOF\n"},
+    "notify_test": {
+        "sent": [
+            {"receiver": "/usr/local/bin/tell", "failure": None},
+            {"receiver": "URL 1 (json://...)", "failure": f"ended with status 3: {HOSTILE}"},
+        ]
+    },
+    "zones": {"zones": ZONES, "known": KNOWN, "note": None},
+    "test_zones": {"zones": ZONES[1:], "known": [], "note": f"not asked: {HOSTILE}"},
     "status": {
         "version": "0.1.0",
         "pid": 4242,
@@ -251,6 +359,7 @@ RESULTS: dict[str, dict[str, Any]] = {
             },
         ],
         "dns": {"servers": ["127.0.0.1:53"], "note": None},
+        "notify": {"sent": 7, "failed": 2, "dropped": 0, "waiting": 1, "failing": [f"/bin/tell {HOSTILE}"]},
         "kernel": {"table": "nftban", "intact": True, "drift": [], "elements": {"ban4_mail": 1, "ban6net64_all": 1}},
         "jobs": [
             {"id": "reconcile", "next": NOW + 34, "last": NOW - 26, "last_error": None, "missed": 0},

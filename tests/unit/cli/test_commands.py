@@ -89,7 +89,16 @@ COMMANDS = [
     (["query", "203.0.113.7"], "query", {"address": "203.0.113.7"}, 0),
     (["why", "203.0.113.7"], "why", {"address": "203.0.113.7"}, 0),
     (["check", "203.0.113.7"], "check", {"address": "203.0.113.7"}, 0),
+    (["check", "203.0.113.7", "--helo", "a.example"], "check", {"address": "203.0.113.7", "helo": "a.example"}, 0),
+    (["metrics"], "metrics", {}, 0),
+    (["notify", "test"], "notify_test", {}, 1),
+    (["zone", "list"], "zones", {}, 0),
+    (["zone", "test"], "test_zones", {}, 1),
+    (["zone", "test", "bl.spamcop.net"], "test_zones", {"zones": ["bl.spamcop.net"]}, 1),
     (["unban", "203.0.113.7", "203.0.113.9"], "unban", {"prefixes": ["203.0.113.7", "203.0.113.9"], "all": False}, 1),
+    (["allow", "list"], "allow", {}, 0),
+    (["allow", "add", "203.0.113.7", "x y"], "allow_add", {"entries": ["203.0.113.7", "x y"], "reason": ""}, 1),
+    (["allow", "remove", "203.0.113.7"], "allow_remove", {"entries": ["203.0.113.7"]}, 0),
     (["unban", "--all"], "unban", {"prefixes": [], "all": True}, 1),
     (
         ["ban", "203.0.113.7", "192.0.2.1"],
@@ -105,6 +114,17 @@ COMMANDS = [
         1,
     ),
 ]
+
+
+def test_the_allow_list_in_words(run: Any, berlin: None) -> None:
+    lines = run("allow", "list").out.splitlines()
+    assert lines[0] == "192.0.2.0/24; in the settings"
+    assert lines[1].startswith("home.example; leads to 198.51.100.7, 2001:db8::7; added 1d1h ago; ")
+    assert "gone.example; leads to no address yet" in "".join(lines)
+    ended = run("allow", "add", "203.0.113.7", "x y")
+    assert ended.out == "203.0.113.7 is never banned from now on\n"
+    assert ended.err.startswith("nftban: 'x y' is not an address, a prefix or a host name\n"), ended.err
+    assert run("allow", "remove", "203.0.113.7").out == "203.0.113.7 may be banned again\n"
 
 
 @pytest.mark.parametrize(("arguments", "op", "args", "code"), COMMANDS, ids=lambda value: str(value)[:30])
@@ -280,12 +300,15 @@ def test_status_shows_what_is_wrong(run: Any, berlin: None) -> None:
         "blocked  3 of 80,000 today    127.255.255.254: asked through a public resolver, since 21:25:00",
         "table inet nftban: intact",
         "missed 2, database is locked",
+        "Notifications  7 sent, 2 failed, 1 waiting\n  /bin/tell \\x1b]0;owned",
     ):
         assert told in out
 
 
 @pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize("command", [["why", "203.0.113.7"], ["status"], ["list"], ["check", "203.0.113.7"]])
+@pytest.mark.parametrize(
+    "command", [["why", "203.0.113.7"], ["status"], ["list"], ["check", "203.0.113.7"], ["zone", "list"]]
+)
 def test_reports_fit_a_terminal(
     command: list[str], width: int, run: Any, berlin: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

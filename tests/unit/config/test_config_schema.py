@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from nftban.config.schema import Defaults, Jail, Settings
+from nftban.config.schema import Defaults, FeedUse, Jail, Settings
 from nftban.prefixes import Prefix
 
-TABLES = {name: field.annotation for name, field in Settings.model_fields.items() if name not in ("jail", "scopes")}
+TABLES = {
+    name: field.annotation for name, field in Settings.model_fields.items() if name not in ("jail", "feed", "scopes")
+}
 
 
 def as_written(value: Any) -> Any:
@@ -27,9 +29,9 @@ def test_writing_out_the_defaults_gives_the_defaults(name: str) -> None:
     assert getattr(Settings.model_validate({name: written}), name) == table
 
 
-@pytest.mark.parametrize("name", [*sorted(TABLES), "jail"])
+@pytest.mark.parametrize("name", [*sorted(TABLES), "jail", "feed"])
 def test_every_setting_is_described(name: str) -> None:
-    model = Jail if name == "jail" else TABLES[name]
+    model = {"jail": Jail, "feed": FeedUse}.get(name) or TABLES[name]
     assert isinstance(model, type)
     assert issubclass(model, BaseModel)
     for key, field in model.model_fields.items():
@@ -43,7 +45,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_a_jail_may_set_whatever_the_defaults_hold_for_jails() -> None:
-    of_the_machine = {"max_prefix4", "max_prefix6", "count4", "count6"}
+    of_the_machine = {"max_prefix4", "max_prefix6", "count4", "count6", "offenders"}
     assert set(Defaults.model_fields) - of_the_machine <= set(Jail.model_fields)
     jail = Jail.model_validate({"filter": "f", "logpath": "l"})
     for name in set(Defaults.model_fields) - of_the_machine:

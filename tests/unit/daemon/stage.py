@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ class Stage:
             (folder / name).write_text(text)
         self.dns = dns
         self.clock = Clock()
+        self._put = 0.0
         self.assembly = checked(folder / "nftban.toml")
-        self.daemon = Daemon(self.assembly, observe=True, clock=self.clock)
+        self.daemon = Daemon(self.assembly, observe=True, clock=self.clock, up=lambda: self.clock.now - self._put)
         self.house: House = self.daemon.house
         assert self.house.pipeline is not None
         self.pipeline: Pipeline = self.house.pipeline
@@ -88,6 +90,11 @@ class Stage:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SteppedLoop)
         loop.ahead += seconds
+
+    def put_clock(self, seconds: float) -> None:
+        """Somebody puts the wall clock; no time passes."""
+        self.clock.now += seconds
+        self._put += seconds
 
     def log(self, text: str, file: str = "mail.log") -> None:
         """A line of now in that log."""
@@ -124,10 +131,10 @@ class Stage:
         return [e.text for e in self.house.store.events(1000) if kind in ("", e.kind)]
 
     def drift(self) -> str:
-        """How the kernel differs from the bans that hold; empty if it does not."""
+        """How the kernel differs from the bans that hold, and the feeds; empty if it does not."""
         layout, allow = self.assembly.layout, {"allow4", "allow6"}
         bans = (s.ban for s in self.house.bans.all(self.now))
-        wanted = desired(bans, PrefixSet(), layout, self.now)
+        wanted = [*desired(bans, PrefixSet(), layout, self.now), *chain(*self.house.bans.feeds.values())]
         present = self.house.kernel.present(self.now)
         delta = plan.difference(
             (e for e in wanted if e.set not in allow), (e for e in present if e.set not in allow), self.now
@@ -147,6 +154,7 @@ def on_stage(folder: Path, settings: str | Mapping[str, str], play: Callable[[St
             stage = Stage(folder, files, dns)
             stage.house.bans.load(stage.now)
             await stage.daemon.reconcile()
+            await stage.daemon._saved.restore()
             try:
                 await play(stage)
                 assert not stage.drift()

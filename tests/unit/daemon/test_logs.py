@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,16 @@ from nftban.store.sqlite import Store
 
 
 class Desk:
-    """Logs over files in a folder, with jails that only have names and paths; `lines` is what came."""
+    """Logs over files in a folder, with jails whose filter matches every line; `lines` is what came."""
 
     def __init__(self, folder: Path, **paths: list[str]) -> None:
         self.folder = folder
         jails = "".join(
-            f'[jail.{name}]\nfilter = "postfix"\nlogpath = {[str(folder / p) for p in patterns]}\n'
+            f'[jail.{name}]\nfilter = "every"\nlogpath = {[str(folder / p) for p in patterns]}\n'
             for name, patterns in paths.items()
         )
+        (folder / "filter.d").mkdir()
+        (folder / "filter.d" / "every.conf").write_text("[Definition]\nfailregex = ^.*$\n")
         (folder / "nftban.toml").write_text(f"[dnsbl]\nenabled = false\n{jails}")
         self.jails = checked(folder / "nftban.toml").jails
         self.lines: list[str] = []
@@ -33,7 +35,8 @@ class Desk:
         self.store = Store(folder / "state.db")
         self.logs = Logs(self.jails, self._take, self.store)
 
-    def _take(self, jails: Iterable[JailSetup], line: LogLine) -> None:
+    def _take(self, jails: Sequence[JailSetup], line: LogLine, rules: Sequence[tuple[int, ...]] | None = None) -> None:
+        assert rules is None or list(rules) == [(0,)] * len(jails)
         if line.text == self.stumble_at:
             self.stumble_at = None
             self._came.set()
@@ -141,7 +144,8 @@ def test_cursors_are_written_only_where_they_moved(tmp_path: Path) -> None:
         desk.write("a.log", "old")
         await desk.logs.start()
         desk.logs.save_cursors()
-        assert desk.store.cursor(str(tmp_path / "a.log")) is None, "nothing was taken from it"
+        begun = desk.store.cursor(str(tmp_path / "a.log"))
+        assert begun is not None and begun.offset == 4, "what was there is passed over, whoever comes after a kill"
         desk.write("a.log", "x")
         await desk.got("x")
         desk.logs.save_cursors()
@@ -250,5 +254,98 @@ def test_stop_ends_every_reader(tmp_path: Path) -> None:
         assert len(asyncio.all_tasks() - before) == 3
         await desk.stop()
         assert asyncio.all_tasks() == before
+
+    at_desk(work)
+
+
+def test_lines_that_no_filter_can_match_are_counted_and_not_handed_on(tmp_path: Path) -> None:
+    """Read at once and written one by one; whole chunks of them still move the cursor."""
+    plain, bad = "postfix/qmgr[1]: 1A: removed", "postfix/smtpd[1]: too many errors after AUTH from unknown[192.0.2.1]"
+    wrong = "postfix/smtpd[1]: \udcff too many errors after AUTH from unknown[192.0.2.1]"  # not UTF-8: nothing is known
+
+    async def work() -> None:
+        settings = f'[dnsbl]\nenabled = false\n[jail.p]\nfilter = "postfix"\nlogpath = "{tmp_path}/mail.log"\n'
+        (tmp_path / "nftban.toml").write_text(settings)
+        (jail,) = checked(tmp_path / "nftban.toml").jails
+        came: list[tuple[str, Sequence[Sequence[int]] | None]] = []
+        passed = 0
+        moved = asyncio.Event()
+
+        def take(jails: Sequence[JailSetup], line: LogLine, rules: Sequence[tuple[int, ...]] | None = None) -> None:
+            assert list(jails) == [jail]
+            came.append((line.text, rules))
+            moved.set()
+
+        def count(lines: int) -> None:
+            nonlocal passed
+            passed += lines
+            moved.set()
+
+        async def until(lines: int) -> None:
+            async with asyncio.timeout(10):
+                while passed + len(came) < lines:
+                    moved.clear()
+                    await moved.wait()
+
+        store = Store(tmp_path / "state.db")
+        log = tmp_path / "mail.log"
+        log.write_text("")
+        logs = Logs([jail], take, store, count)
+        await logs.start()
+        log.write_text(f"h {plain}\n" * 10_000 + f"h {bad}\n" + f"h {plain}\n" * 10_000)
+        await until(20_001)
+        assert [text for text, _ in came] == [f"h {bad}"] and passed == 20_000
+        assert all(rules and rules[0] and len(rules[0]) < len(jail.compiled.rules) for _, rules in came)
+        with log.open("ab") as file:
+            file.write(f"h {plain}\n".encode())
+        await until(20_002)
+        with log.open("ab") as file:
+            file.write(f"h {wrong}\nh {plain}\n".encode(errors="surrogateescape"))
+        await until(20_004)
+        assert came[1:] == [("h " + wrong.replace("\udcff", "\\xff"), None), (f"h {plain}", None)]
+        await logs.stop()
+        logs.save_cursors()
+        cursor = store.cursor(str(log))
+        assert cursor is not None and cursor.offset == log.stat().st_size
+        (row,) = logs.status()
+        assert (row["lines"], row["undecodable"]) == (20_004, 1)
+        store.close()
+
+    at_desk(work)
+
+
+def test_docker_s_lines_are_read_as_what_they_say(tmp_path: Path) -> None:
+    async def work() -> None:
+        desk = Desk(tmp_path, one=["*/*-json.log"])
+        await desk.logs.start()
+        (tmp_path / "c0ffee").mkdir()
+        desk.write("c0ffee/c0ffee-json.log", '{"log":"hello\\n","stream":"stdout","time":"2026-11-24T10:00:00.1Z"}')
+        await desk.logs.look_for_files()
+        await desk.got("2026-11-24T10:00:00.1+00:00 hello")
+        await desk.stop()
+        cursor = desk.store.cursor(str(tmp_path / "c0ffee" / "c0ffee-json.log"))
+        assert cursor is not None
+        assert cursor.offset == (tmp_path / "c0ffee" / "c0ffee-json.log").stat().st_size
+        desk.restarted()
+        desk.write("c0ffee/c0ffee-json.log", '{"log":"again\\n","stream":"stdout","time":"2026-11-24T10:00:00.1Z"}')
+        await desk.logs.start()
+        await desk.got("2026-11-24T10:00:00.1+00:00 again")
+        await desk.stop()
+
+    at_desk(work)
+
+
+def test_a_directory_per_host_that_appears_later(tmp_path: Path) -> None:
+    async def work() -> None:
+        desk = Desk(tmp_path, one=["remote/*/mail.log"])
+        await desk.logs.start()
+        for host in ("a", "b"):
+            (tmp_path / "remote" / host).mkdir(parents=True)
+            desk.write(f"remote/{host}/mail.log", f"first of {host}")
+            await desk.logs.look_for_files()
+        await desk.got("first of a", "first of b")
+        desk.write("remote/b/mail.log", "more of b")
+        await desk.got("first of a", "first of b", "more of b")
+        await desk.stop()
 
     at_desk(work)

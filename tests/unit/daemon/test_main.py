@@ -215,7 +215,6 @@ async def suspects(process: Process, count: int) -> None:
     ("state", "error", "code"),
     [
         ("a-folder/x", PermissionNeededError, 77),
-        ("garbage/x", NftbanError, 1),
         ("file/sub/x", PermissionNeededError, 77),
     ],
 )
@@ -226,12 +225,10 @@ def test_a_store_that_cannot_be_opened_is_said_and_the_socket_goes(
 
     async def test() -> None:
         (tmp_path / "a-folder" / "observe.db").mkdir(parents=True)
-        (tmp_path / "garbage").mkdir()
-        (tmp_path / "garbage" / "observe.db").write_bytes(b"this is no database" * 1000)
         (tmp_path / "file").touch()
         process = Process(tmp_path, state=state)
         running = process.start()
-        with pytest.raises(error, match=r"the store .* (cannot be opened|is damaged)") as caught:
+        with pytest.raises(error, match=r"the store .* cannot be opened") as caught:
             await asyncio.wait_for(running, 20)
         assert (caught.value.exit_code, bool(caught.value.advice)) == (code, True)
         assert not process.socket.exists()

@@ -57,9 +57,21 @@ ARGUMENTS = {
     "query": ["address"],
     "list": [],
     "why": ["address"],
-    "check": ["address"],
+    "check": ["address", "helo"],
     "status": [],
     "verify": [],
+    "export": [],
+    "zones": [],
+    "test_zones": ["zones"],
+    "allow": [],
+    "allow_add": ["entries", "reason"],
+    "allow_remove": ["entries"],
+    "events": ["after", "wait", "limit"],
+    "history": ["address", "since", "jail", "before"],
+    "metrics": [],
+    "notify_test": [],
+    "feed_list": [],
+    "feed_sync": ["names", "accept"],
 }
 GOOD: dict[str, dict[str, Any]] = {
     "ban": {"prefixes": ["203.0.113.7"]},
@@ -67,6 +79,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "query": {"address": "203.0.113.7"},
     "why": {"address": "203.0.113.7"},
     "check": {"address": "203.0.113.7"},
+    "allow_add": {"entries": ["198.51.100.77"]},
+    "allow_remove": {"entries": ["198.51.100.77"]},
 }
 
 
@@ -76,7 +90,7 @@ def test_every_argument_of_every_type_is_done_or_refused_in_words(tmp_path: Path
         for op, names in ARGUMENTS.items():
             for name, value in itertools.product(names, STRANGE):
                 try:
-                    result = await stage.operations.call(op, {**GOOD[op], name: value})
+                    result = await stage.operations.call(op, {**GOOD.get(op, {}), name: value})
                 except UsageError as e:
                     assert len(str(e)) < 300 or value == "x" * 100_000, (op, name, str(e)[:300])
                 else:
@@ -291,6 +305,46 @@ def test_why_of_somebody_nobody_knows(tmp_path: Path) -> None:
         assert (why["banned"], why["bans"], why["watched"], why["kernel"]) == (False, [], [], [])
 
     on_stage(tmp_path, QUIET, play)
+
+
+def test_check_of_a_helo_name(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        stage.dns.add_reverse("203.0.113.7", "p-203-0-113-7.dyn.isp.example")
+        stage.dns.add_name("bank.example", "TXT", '"v=spf1 -all"')
+        check = await stage.call("check", address="203.0.113.7", helo="bank.example")
+        assert (check["helo"]["forward"], check["spf"]["result"]) == (False, "fail")
+        assert [(part["points"], part["reason"]) for part in check["names"]] == [
+            (1, "PTR p-203-0-113-7.dyn.isp.example is a name that its network gives to everybody"),
+            (1, "HELO bank.example does not lead to the address"),
+            (1, "SPF of HELO bank.example forbids the address: -all of bank.example"),
+        ]
+        assert check["points"] == {"all": 0, "smtp": 3}
+        assert (await stage.call("check", address="203.0.113.7"))["helo"] is None
+
+    on_stage(tmp_path, JAIL, play)
+
+
+def test_zones_are_listed_and_tested(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        stage.dns.add_zone("bl.spamcop.net")
+        stage.dns.add_zone("zen.spamhaus.org").remove("127.0.0.2")
+        told = await stage.call("zones")
+        assert [(z["zone"], z["state"]) for z in told["zones"]] == [
+            ("bl.spamcop.net", "untested"),
+            ("zen.spamhaus.org", "untested"),
+        ]
+        known = {name: one for one in told["known"] for name in (*one["names"], *one["keyed"])}
+        assert known["list.dnswl.org"]["points"] == [-4]
+        assert "shut down" in known["sorbs.net"]["refused"]
+        assert "zen.spamhaus.org" not in known
+        tested = await stage.call("test_zones", zones=["bl.spamcop.net"])
+        assert [(z["zone"], z["state"], z["usable"]) for z in tested["zones"]] == [("bl.spamcop.net", "ok", True)]
+        assert stage.dns.count("zen.spamhaus.org") == 0
+        assert [z["state"] for z in (await stage.call("test_zones"))["zones"]] == ["ok", "dead"]
+        with pytest.raises(UsageError, match="is not asked"):
+            await stage.call("test_zones", zones=["bl.example.org"])
+
+    on_stage(tmp_path, f'[dnsbl]\nzones = ["bl.spamcop.net", "zen.spamhaus.org"]\n{JAIL}', play)
 
 
 def test_check_asks_now(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_lines_of_any_kind_are_survived(tmp_path: Path, caplog: pytest.LogCaptur
         assert await stage.call("list") == {"bans": []}
 
     on_stage(tmp_path, ASKING, play)
-    assert not caplog.records
+    # That there was something in the place of an address is told, once.
+    assert [r.name for r in caplog.records] == ["nftban"] and "does not count" in caplog.records[0].getMessage()
 
 
 def test_a_full_disk_does_not_let_anybody_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -195,3 +196,24 @@ def test_an_address_that_becomes_this_machines_own_is_let_out(tmp_path: Path) ->
     with fresh_network():
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         on_stage(tmp_path, SILENT, play)
+
+
+def test_what_filters_note_becomes_an_event_and_the_other_rules_go_on(tmp_path: Path) -> None:
+    stubborn = r"""[Definition]
+failregex = ^ mail f: (a+)+(?=b)c <HOST>$
+            ^ mail f: a+c <HOST>$
+            ^ mail f: named <HOST>$
+"""
+    settings = SILENT.replace('"postfix"', '"stubborn"')
+
+    async def play(stage: Stage) -> None:
+        for _ in range(6):
+            stage.log(f"f: {'a' * 60}c {BOT}")
+        stage.log("f: named host.example.org")
+        await stage.pipeline.settle()
+        assert await stage.banned(BOT)
+        name, suspended = stage.events("filter")
+        assert "stubborn.conf:2 took too long on a line and is suspended for 60 s" in suspended
+        assert "'host.example.org' where the client's address should be" in name
+
+    on_stage(tmp_path, {"nftban.toml": settings, "filter.d/stubborn.conf": stubborn}, play)
