@@ -173,5 +173,5 @@ def name_parts(evidence: Evidence, points: NamePoints) -> Iterator[Part]:
 
 
 def _listing_words(listing: Listing) -> str:
-    where = f"{listing.zone} ({', '.join(listing.codes)})"
+    where = listing.zone + (f" ({', '.join(listing.codes)})" if listing.codes else "")
     return f"listed by {where}" + (f": {listing.reason}" if listing.reason else "")

@@ -113,13 +113,14 @@ def daemons_ban(scale: Scale) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Usage:
-    """peak: the most memory (MB) that a daemon held; known when it has ended."""
+    """pid: of the daemon; peak: the most memory (MB) that it held, known when it has ended."""
 
+    pid: int
     peak: float = 0.0
 
 
 @contextmanager
-def _daemon(folder: Path) -> Iterator[_Usage]:
+def daemon(folder: Path) -> Iterator[_Usage]:
     """The real daemon, from when it says that it is ready."""
     (folder / "nftban.toml").write_text(SETTINGS.format(folder=folder))
     (folder / "mail.log").touch()
@@ -133,7 +134,7 @@ def _daemon(folder: Path) -> Iterator[_Usage]:
             stderr=subprocess.DEVNULL,
         )
         ready.recv(100)
-    usage = _Usage()
+    usage = _Usage(process.pid)
     try:
         yield usage
     finally:
@@ -147,7 +148,7 @@ def line_to_entry(scale: Scale) -> Iterator[Row]:
     times = []
     with tempfile.TemporaryDirectory() as name, NetlinkKernel(LAYOUT) as asked:
         folder = Path(name)
-        with _daemon(folder), (folder / "mail.log").open("ab", buffering=0) as log:
+        with daemon(folder), (folder / "mail.log").open("ab", buffering=0) as log:
             for i in range(max(scale.count(3_000), 30)):
                 prefix = Prefix(4, (203 << 24) + i, 32)
                 head = f"{time.strftime('%b %e %H:%M:%S')} mail postfix/smtpd[{i + 1}]: warning: "
@@ -186,7 +187,7 @@ def restart(scale: Scale) -> Iterator[Row]:
 
             yield Row(f"{count:,} bans from the store into the kernel", seconds(restored), limit=0.5)
         store.close()
-        with _daemon(folder) as usage:
+        with daemon(folder) as usage:
             pass
         with NetlinkKernel(LAYOUT) as left:
             left.remove()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nftban.config.schema import Defaults, Jail, Settings
+from nftban.config.schema import Defaults, FeedUse, Jail, Settings
 from nftban.config.words import in_words
 
 HEAD = """\
@@ -26,7 +26,7 @@ force. Durations are `"10m"`, `"1h30m"`, `"2d"` or a number of seconds.
 
 Beside it are read: `jail.local` and `jail.d/*` (fail2ban's jails, as they are), `filter.d/` and `rules/filters/`
 (filters, before the shipped ones and those of /etc/fail2ban/filter.d), `rules/dnsbl/` (what is known of DNSBLs; a file
-masks the shipped one of the same name).
+masks the shipped one of the same name), `rules/feeds/` (list feeds, likewise).
 """
 
 ORDER = {
@@ -42,6 +42,8 @@ ORDER = {
         "negative number takes points away. Without `=codes` the codes count that the zone's data file marks."
     ),
     "reverify": "",
+    "feeds": "Lists that are fetched; which there are, `nftban feed list` says. See [feeds.md](feeds.md).",
+    "notify": "Who is told what, and when: see [notifications.md](notifications.md).",
     "defaults": "Hold for every jail that does not say otherwise.",
 }
 
@@ -49,6 +51,10 @@ ORDER = {
 def default(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
+    if value is None:
+        return '`"off"`'
+    if value is None:
+        return '`"off"`'
     if isinstance(value, float) and value >= 60 and value % 60 == 0:
         return f'`"{in_words(value)}"`'
     if isinstance(value, tuple):
@@ -78,6 +84,7 @@ def main() -> None:
         '"all" is built in and covers every packet.\n'
     )
     parts.append("## [jail.NAME]\n\n" + "\n".join(rows(Jail, inherited=True)) + "\n")
+    parts.append("## [feed.NAME]\n\n" + "\n".join(rows(FeedUse)) + "\n")
     print("\n".join(parts), end="")
 
 

@@ -15,7 +15,25 @@ from typing import Annotated, NoReturn
 import typer
 
 from nftban import __version__
-from nftban.cli import bans, config, daemon, explain, filter, ruleset, verify
+from nftban.cli import (
+    allow,
+    bans,
+    config,
+    daemon,
+    explain,
+    feed,
+    filter,
+    history,
+    importing,
+    importing_postfix,
+    metrics,
+    replay,
+    restore,
+    ruleset,
+    verify,
+    watch,
+    zone,
+)
 from nftban.cli.output import complain, write
 from nftban.cli.reach import Config
 from nftban.errors import NftbanError
@@ -53,10 +71,22 @@ app.command()(bans.query)
 app.command()(explain.why)
 app.command()(explain.check)
 app.command("list")(bans.list_)
+app.command()(history.history)
+app.command()(watch.watch)
+app.command()(metrics.metrics)
+app.command()(replay.replay)
 app.command()(ruleset.ruleset)
 app.command()(verify.verify)
+app.command()(restore.restore)
+app.command()(restore.export)
+app.add_typer(allow.app, name="allow")
 app.add_typer(filter.app, name="filter")
+app.add_typer(feed.app, name="feed")
+app.add_typer(zone.app, name="zone")
+app.add_typer(metrics.notify, name="notify")
 app.add_typer(config.app, name="config")
+importing.app.command()(importing_postfix.postfix)
+app.add_typer(importing.app, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -6,6 +6,8 @@ that can be read again; `schema` prints their JSON schema, for editors.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer
 
 from nftban.cli.output import write, write_json
@@ -39,10 +41,16 @@ def check(context: typer.Context, config: Config = None, as_json: AsJson = False
 
 @app.command()
 def show(context: typer.Context, config: Config = None, as_json: AsJson = False) -> None:
-    """Print the settings in force as TOML, each with the place it was set at."""
+    """Print the settings in force as TOML, each with the place it was set at, account keys and secret URLs left out."""
+    from nftban.daemon.delivery import masked
     from nftban.report.settings import plain, toml
+    from nftban.verify.keys import without_key
 
     loaded = settings(context, config)
+    zones = tuple(map(without_key, loaded.settings.dnsbl.zones))
+    dnsbl = loaded.settings.dnsbl.model_copy(update={"zones": zones})
+    notify = loaded.settings.notify.model_copy(update={"urls": tuple(map(masked, loaded.settings.notify.urls))})
+    loaded = replace(loaded, settings=loaded.settings.model_copy(update={"dnsbl": dnsbl, "notify": notify}))
     if as_json:
         write_json(plain(loaded.settings))
     else:

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nftban.config import positions
-from nftban.config.schema import Jail, Settings
+from nftban.config.schema import FeedUse, Jail, Settings
 from nftban.errors import ConfigError, Fault, PermissionNeededError
 
 SYSTEM_CONFIG = Path("/etc/nftban/nftban.toml")
@@ -74,6 +74,10 @@ class Loaded:
     def socket_path(self) -> Path:
         return Path(self.settings.daemon.socket) if self.settings.daemon.socket else _run_folder() / "control.sock"
 
+    @property
+    def feeds_path(self) -> Path:
+        return Path(self.settings.feeds.cache) if self.settings.feeds.cache else _cache_folder() / "feeds"
+
 
 class UnfinishedConfigError(ConfigError):
     """Faults were found; `rest` are the settings without what is wrong, good for nothing but finding more faults."""
@@ -93,6 +97,14 @@ def _state_folder() -> Path:
     if _is_service_user():
         return Path("/var/lib/nftban")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "nftban"
+
+
+def _cache_folder() -> Path:
+    if given := os.environ.get("CACHE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if _is_service_user():
+        return Path("/var/cache/nftban")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nftban"
 
 
 def _run_folder() -> Path:
@@ -243,8 +255,8 @@ def _nearest(path: positions.Path) -> str:
             break
         known = model.model_fields.get(step)
         if known is not None:
-            model = Jail if step == "jail" else known.annotation
-        elif model is not Jail:
+            model = {"jail": Jail, "feed": FeedUse}.get(str(step), known.annotation)
+        elif model not in (Jail, FeedUse):
             model = None
     fields = list(getattr(model, "model_fields", {}))
     near = difflib.get_close_matches(str(path[-1]), fields, n=1)

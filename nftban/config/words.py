@@ -10,6 +10,12 @@ import re
 import socket
 
 _YEAR = 31557600.0
+
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?!.*\.?[0-9]+\Z)(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.)*[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.A
+)
+"""A name that DNS or /etc/hosts may know (RFC 1123 2.1, and underscores); its last label is no number, as an address's
+would be."""
 _UNITS = {
     **dict.fromkeys(("", "s", "ss", "sec", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "mm", "min", "minute", "minutes"), 60.0),
@@ -62,6 +68,15 @@ def seconds(written: object) -> float:
     if not 0 < total <= _MAX_SECONDS:
         raise ValueError(f"{written!r} must be more than 0 seconds and at most 100 years")
     return total
+
+
+def number_or_off(written: object) -> int | None:
+    """A number, or "off" (also false): None."""
+    if written is None or written is False or written == "off":
+        return None
+    if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= 1_000_000:
+        raise ValueError(f'{written!r} is neither a number from 1 to 1,000,000 nor "off"')
+    return written
 
 
 def seconds_or_none(written: object) -> float:

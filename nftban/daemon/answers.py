@@ -63,14 +63,17 @@ def known_row(provider: Provider) -> Json:
 
 def entry_row(house: House, found: Found, covering: list[StoredBan]) -> Json:
     prefixes = [str(p) for p in house.assembly.layout.prefixes(found.element)]
-    own = [s for s in covering if s.ban.scope == found.scope]
+    feed = house.assembly.layout.address_sets[found.element.set].feed
+    own = [] if feed else [s for s in covering if s.ban.scope == found.scope]
     return {
         "set": found.element.set,
+        "feed": feed or None,
         "prefix": ", ".join(prefixes),
         "scope": found.scope,
         "until": found.element.until,
-        "packets": found.packets,
-        "bytes": found.bytes,
+        # Elements of feeds have no counters.
+        "packets": None if feed else found.packets,
+        "bytes": None if feed else found.bytes,
         "ban": ban_row(own[-1]) if own else None,
     }
 
@@ -115,8 +118,11 @@ def evidence_rows(evidence: Evidence | None) -> Json:
 
 def watched_row(house: House, judged: Judged) -> Json:
     verdict, evidence = judged.verdict, judged.evidence
+    findtime = next((jail.rules.findtime for jail in house.assembly.jails if jail.name == verdict.jail), None)
     return {
         "jail": verdict.jail,
+        "action": verdict.action.value,
+        "findtime": findtime,
         "score": verdict.score,
         "threshold": verdict.threshold,
         "rule": verdict.rule,

@@ -52,3 +52,9 @@ def known_scope(house: House, scope: object) -> None:
     names = [s.name for s in house.assembly.layout.scopes]
     if scope not in names:
         raise UsageError(f"there is no scope {scope!r:.80}", f"there are: {', '.join(names)}")
+
+
+def whole_number(value: object, name: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name}: {value!r:.80} is not a whole number from {least} to {most}")
+    return value

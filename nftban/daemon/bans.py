@@ -19,7 +19,7 @@ from math import inf
 
 from nftban.errors import KernelError
 from nftban.kernel import Desired, Kernel, plan
-from nftban.kernel.columns import Columns
+from nftban.kernel.columns import Columns, RangeColumns
 from nftban.kernel.layout import NETWORK_LENGTH, Kind, Layout
 from nftban.prefixes import BITS, Prefix, PrefixSet
 from nftban.protect.protected import Protected
@@ -38,6 +38,9 @@ LINGER = 120.0
 PIECE = 1000
 """Elements that are compared without a pause, which takes 3 ms."""
 
+FEED_PIECES = 20
+"""Pieces of a feed's set that one check compares; the next goes on from there.  The monitor tells of changes."""
+
 
 class Bans:
     """All bans that hold now.  allow, feeds: what the kernel's other sets are to hold; whoever knows sets it anew.
@@ -55,6 +58,7 @@ class Bans:
         self.allow = allow
         # By set.  Of a feed that is not here yet what a start finds in the kernel is left alone.
         self.feeds: dict[str, Sequence[Element]] = {}
+        self._places: dict[str, int] = {}
         self._over: deque[tuple[float, str]] = deque()
 
     def load(self, now: float) -> int:
@@ -170,6 +174,10 @@ class Bans:
             self._store.add_ban(ban, now)
             del self._unwritten[key]
 
+    def unwritten(self) -> int:
+        """How many bans are not in the store, with one that is being placed."""
+        return len(self._unwritten)
+
     def write_missing(self, now: float) -> int:
         """Writes the bans that the store could not take when they were placed; returns how many; raises StoreError."""
         missing = [(key, ban) for key, ban in self._unwritten.items() if ban.holds(now)]
@@ -249,10 +257,21 @@ class Bans:
 
         What ends within a second is left alone: the kernel's clock and ours may differ by that.  exact: big sets are
         listed, which may take long, where else an unwanted element could hide behind others that just timed out.
-        sets: only these; None: all.
+        sets: only these; None: all, of feeds those whose number of elements is wrong.
         """
         lingering = None if exact else self._lingering(now)
-        return self._worth(self._kernel.compare(self.desired(), now, lingering, self._known(sets)), now)
+        names = self._known(sets)
+        if sets is None and not exact:
+            names = self._without_whole_feeds(names, now)
+        return self._worth(self._kernel.compare(self.desired(), now, lingering, names), now)
+
+    def _without_whole_feeds(self, names: list[str], now: float) -> list[str]:
+        """Without the feeds' sets that hold as many elements as they should, where the kernel says how many: asking
+        for each of a million takes ten seconds."""
+        if not self.feeds:
+            return names
+        counts = self._kernel.counts()
+        return [n for n in names if n not in self.feeds or counts.get(n) != _standing(self.feeds[n], now)]
 
     def in_doubt(self, now: float) -> set[str]:
         """The sets for which `difference` has to be asked; for the others `pieces` do."""
@@ -270,7 +289,12 @@ class Bans:
         """The difference of these sets without what is unwanted in them, a piece after another: each call takes `now`
         and some milliseconds, and goes by what is banned when it is called."""
         for name, elements in self.desired().items():
-            for place in range(0, len(elements) if name in sets else 0, PIECE):
+            first, last = 0, len(elements) if name in sets else 0
+            if name in self.feeds and name in sets:
+                first = self._places.get(name, 0)
+                last = min(first + FEED_PIECES * PIECE, last)
+                self._places[name] = last if last < len(elements) else 0
+            for place in range(first, last, PIECE):
                 yield partial(self._lacking, name, elements[place : place + PIECE])
 
     def _lacking(self, name: str, elements: Sequence[Element], now: float) -> Delta:
@@ -333,3 +357,10 @@ class Bans:
         desired = plan.desired(ranges, PrefixSet(), self._layout).get(name, ())
         present = self._kernel.present(now, {name})
         return self._apply(plan.difference(desired, present, now), now)
+
+
+def _standing(elements: Sequence[Element], now: float) -> int:
+    """How many are not over."""
+    if isinstance(elements, RangeColumns):
+        return len(elements.standing(now))
+    return sum(e.until is None or e.until > now for e in elements)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nftban.config.load import Loaded
 from nftban.daemon.allowlist import AllowList
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
 from nftban.daemon.lockout import Lockout
+from nftban.daemon.notify import Notifications
 from nftban.daemon.pipeline import Pipeline
 from nftban.kernel import Kernel
 from nftban.store.sqlite import Store
 from nftban.verify.verify import Verifier
+
+if TYPE_CHECKING:
+    from nftban.daemon.subscriptions import Subscriptions  # numpy comes with it
 
 Json = dict[str, Any]
 
@@ -26,7 +30,8 @@ Json = dict[str, Any]
 @dataclass(slots=True)
 class House:
     """Everything an operation may need.  reconcile: lifts what must not be banned and makes
-    the kernel equal to the rest; pipeline and status are None without a daemon."""
+    the kernel equal to the rest; pipeline, status, feeds and notify are None without a daemon, feeds also
+    where none is in use."""
 
     loaded: Loaded
     assembly: Assembly
@@ -40,3 +45,5 @@ class House:
     reconcile: Callable[[], Awaitable[None]]
     pipeline: Pipeline | None = None
     status: Callable[[], Json] | None = None
+    feeds: Subscriptions | None = None
+    notify: Notifications | None = None

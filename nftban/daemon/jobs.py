@@ -9,6 +9,7 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
+        self._stopped = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
@@ -54,13 +56,29 @@ class Jobs:
         """Runs `job` every so many seconds, the first time after one interval or, at_once, right at the start."""
         self._records[name] = Record()
         first = {"next_run_time": datetime.now(UTC)} if at_once else {}
-        self._scheduler.add_job(job, IntervalTrigger(seconds=every, timezone=UTC), id=name, **first)
+
+        async def run() -> None:
+            try:
+                await job()
+            except asyncio.CancelledError:
+                if not self._stopped:
+                    raise
+
+        self._scheduler.add_job(run, IntervalTrigger(seconds=every, timezone=UTC), id=name, **first)
 
     def start(self) -> None:
         self._scheduler.start()
 
+    def replan(self) -> None:
+        """The clock was put back: the next run of each is one interval from now, not when the old time comes again."""
+        for job in self._scheduler.get_jobs():
+            self._scheduler.reschedule_job(
+                job.id, trigger=IntervalTrigger(seconds=job.trigger.interval_length, timezone=UTC)
+            )
+
     def stop(self) -> None:
-        """Starts no further run; one under way ends with the event loop."""
+        """Starts no further run; one under way is cancelled, which is no failure."""
+        self._stopped = True
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 

@@ -10,7 +10,7 @@ UNKNOWN_AGE.  Memory is bounded.  Does not: ask, judge, read clocks.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -34,10 +34,13 @@ _MAIL = (Service.SMTP, Service.SUBMISSION)
 
 
 class Known:
-    """verifier: None where nobody is asked; then nothing is known."""
+    """verifier: None where nobody is asked; lists: the feeds that hold an address, which cost no question."""
 
-    def __init__(self, verifier: Verifier | None) -> None:
+    def __init__(
+        self, verifier: Verifier | None, lists: Callable[[Prefix, float], tuple[Listing, ...]] | None = None
+    ) -> None:
         self._verifier = verifier
+        self._lists = lists
         self._evidence: OrderedDict[Prefix, Evidence] = OrderedDict()
         self._logged: OrderedDict[Prefix, dict[tuple[str, str], float]] = OrderedDict()
 
@@ -87,8 +90,19 @@ class Known:
             evidence.helo is None and bool(self.told(suspect, now).helo)
         )
 
-    def about(self, suspect: Suspect, now: float) -> Evidence | None:
-        """What was asked, with what the server's own log said where the zone was not asked."""
+    def about(self, suspect: Suspect, now: float, dns: bool = True) -> Evidence | None:
+        """What was asked, with what the server's own log said where the zone was not asked, and the feeds' word.
+
+        dns: False for a jail that wants no DNSBLs and names; feeds are what it gets all the same.
+        """
+        evidence = self._told_by_dns(suspect, now) if dns else None
+        address = evidence.prefix if evidence else suspect.offences[-1].prefix
+        if self._lists is None or not (listed := self._lists(address, now)):
+            return evidence
+        base = evidence or Evidence(address)
+        return replace(base, listings=(*base.listings, *listed))
+
+    def _told_by_dns(self, suspect: Suspect, now: float) -> Evidence | None:
         # Of a network several addresses offend, and not each has been asked about: the last that was speaks for all.
         addresses = dict.fromkeys(o.prefix for o in reversed(suspect.offences))
         address = next((a for a in addresses if self._answered(a, now)), suspect.offences[-1].prefix)

@@ -16,14 +16,14 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nftban import __version__
 from nftban.control.server import serve
+from nftban.daemon.allowlist import AllowList
 from nftban.daemon.assemble import Assembly
 from nftban.daemon.bans import Bans
 from nftban.daemon.desk import Desk
@@ -33,8 +33,14 @@ from nftban.daemon.jobs import Jobs
 from nftban.daemon.lockout import Lockout
 from nftban.daemon.logs import Logs
 from nftban.daemon.operations import Operations
+from nftban.daemon.outward import Outward
 from nftban.daemon.pipeline import Pipeline
+from nftban.daemon.rebuild import opened
 from nftban.daemon.reverify import reverify
+from nftban.daemon.saved import Saved
+from nftban.daemon.steps import Steps, uptime
+from nftban.daemon.systemd import notify, watchdog_interval
+from nftban.daemon.upkeep import Upkeep
 from nftban.errors import ConfigError, NftbanError, StoreError
 from nftban.kernel import Kernel
 from nftban.kernel.memory import MemoryKernel
@@ -42,19 +48,31 @@ from nftban.kernel.monitor import Monitor
 from nftban.kernel.netlink import NetlinkKernel
 from nftban.prefixes import PrefixSet
 from nftban.records import Event
-from nftban.store.sqlite import Store
 from nftban.verify.health import State, Transition
+
+if TYPE_CHECKING:
+    from nftban.daemon.subscriptions import Subscriptions
 
 log = logging.getLogger("nftban")
 
-KEEP = 90 * 86400.0
-"""Seconds for which ended bans, events and logins are kept."""
+SETTLE = 0.05
+"""Seconds that our addresses have to settle before what follows from them is done."""
+
+WARNED_OF = ("ban-failed", "zone", "dns", "drift", "filter", "reload", "feed", "store", "clock", "storm")
+"""Kinds of events that want an admin's eye."""
 
 
-async def run(assembly: Assembly, observe: bool, read: Callable[[], Assembly] | None = None) -> int:
+async def run(
+    assembly: Assembly,
+    observe: bool,
+    read: Callable[[], Assembly] | None = None,
+    clock: Callable[[], float] = time.time,
+    up: Callable[[], float] | None = None,
+) -> int:
     """Runs the daemon; raises NftbanError where it cannot start.
 
-    read: gives the settings anew, as they are by then, for SIGHUP; raises ConfigError.  None: there is nothing to read.
+    clock, up: as Daemon has them; read: gives the settings anew, as they are by then, for SIGHUP; raises ConfigError.
+    None: there is nothing to read.
     """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
@@ -73,20 +91,22 @@ async def run(assembly: Assembly, observe: bool, read: Callable[[], Assembly] | 
         stack.push_async_callback(stop)
         await stack.enter_async_context(serve(loaded.socket_path, desk.call, loaded.settings.daemon.group))
         stack.callback(desk.close)
-        daemon = Daemon(assembly, observe)
+        daemon = Daemon(assembly, observe, clock, up)
         await daemon.start()
         desk.open(Operations(daemon.house))
-        _notify("READY=1")
-        log.info("nftban %s runs%s: %s", __version__, " (observing only)" if observe else "", daemon.summary())
+        notify("READY=1")
+        log.info("nftban %s runs%s: %s", __version__, " (observing only)" if daemon.observing else "", daemon.summary())
         while await signals.next() == signal.SIGHUP:
-            _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             if read is not None and (newer := await _read_anew(daemon, read)) is not None:
+                daemon.abandon()
                 await desk.drain()
                 await daemon.stop()
                 daemon = await _succeeded(daemon, newer)
                 desk.open(Operations(daemon.house))
-            _notify("READY=1")
-        _notify("STOPPING=1")
+            notify("READY=1")
+        notify("STOPPING=1")
+        daemon.abandon()
     log.info("stopped; the kernel's bans stand")
     return 0
 
@@ -126,26 +146,51 @@ async def _succeeded(earlier: Daemon, assembly: Assembly) -> Daemon:
 class Daemon:
     """All parts, started and stopped in order."""
 
-    def __init__(self, assembly: Assembly, observe: bool, clock: Callable[[], float] = time.time) -> None:
-        """Opens store and kernel; clock: epoch seconds."""
+    def __init__(
+        self,
+        assembly: Assembly,
+        observe: bool,
+        clock: Callable[[], float] = time.time,
+        up: Callable[[], float] | None = None,
+    ) -> None:
+        """Opens store and kernel.  clock: epoch seconds; up: seconds since the boot, None: the machine's own, or with
+        another clock than the machine's one that is never put."""
         loaded = assembly.loaded
-        path = loaded.state_path.with_name("observe.db") if observe else loaded.state_path
-        self._clock = clock
-        self._observe = observe
-        self._started = self._clock()
+        observing = observe or loaded.settings.daemon.observe
+        path = loaded.state_path.with_name("observe.db") if observing else loaded.state_path
+        self._wall, self._up = clock, up or (uptime if clock is time.time else clock)
+        self._observe, self.observing = observe, observing
+        self._due: asyncio.Task[None] | None = None
         self._assembly = assembly
-        self._store = Store(path)
+        self._store, aside = opened(path, clock())
+        steps = Steps(clock, self._up, earlier=self._store.state("clock"))
+        self._clock = steps.now
+        self._started = self._clock()
+        self._watching: asyncio.TimerHandle | None = None
+        self._resumed = False
         monitor: Monitor | None = None
+        reader: NetlinkKernel | None = None
         kernel: Kernel
-        if observe:
+        if observing:
             kernel = MemoryKernel(assembly.layout, self._clock)
         else:
             kernel = real = NetlinkKernel(assembly.layout)
             monitor = Monitor(assembly.layout.table, lambda: real.port)
-        self._lockout = Lockout(loaded.settings, assembly.resolver_prefixes)
+            reader = NetlinkKernel(assembly.layout) if assembly.layout.feeds else None
+        self._allow = AllowList(self._store, loaded.settings.allow.prefixes, loaded.settings.allow.names)
+        self._lockout = Lockout(loaded.settings, assembly.resolver_prefixes, self._allow)
         verifier = assembly.verifier(self._zone_changed)
         bans = Bans(self._store, kernel, assembly.layout, PrefixSet())
         self._healing = Healing(kernel, bans, monitor, self.report, self._clock)
+        self._feeds: Subscriptions | None = None
+        if assembly.feeds:
+            # numpy comes with them.
+            from nftban.daemon.subscriptions import subscribed
+
+            self._feeds = subscribed(
+                loaded, assembly.feeds, self._lockout, bans, kernel, reader, self.report, self._clock
+            )
+            verifier.answer_locally(self._feeds.answer, self._feeds.again)
         self._pipeline = Pipeline(
             assembly.jails,
             bans,
@@ -154,8 +199,18 @@ class Daemon:
             verifier if assembly.zones or loaded.settings.dnsbl.reverse else None,
             self.report,
             self._clock,
+            self._feeds.listings if self._feeds is not None else None,
         )
-        self._logs = Logs(assembly.jails, self._pipeline.take, self._store)
+        self._logs = Logs(
+            assembly.jails,
+            self._pipeline.take,
+            self._store,
+            self._pipeline.passed,
+            self._clock,
+            lambda: self._saved.save_if_many(),
+        )
+        self._saved = Saved(self._store, assembly.jails, self._logs, self._clock, bans.unwritten)
+        self.upkeep = Upkeep(self._store, aside, self._saved, bans, kernel, assembly, self.report, steps)
         self._jobs = Jobs()
         self.house = House(
             loaded,
@@ -166,43 +221,75 @@ class Daemon:
             self._lockout,
             verifier,
             self._clock,
+            self._allow,
+            self.reconcile,
             self._pipeline,
             self._status,
+            self._feeds,
         )
+        self._outward = Outward(self.house, self.report)
 
     async def start(self) -> None:
         """Bans into the kernel, then zones tested, then logs read, then the periodic jobs."""
         house = self.house
-        house.bans.load(self._clock())
+        self._outward.start(self._jobs)
+        self.upkeep.take_up()
         house.verifier.restore(self._store.state("verifier") or {}, self._clock())
         await self.reconcile()
         self._healing.start()
+        self._lockout.follow(self._reconcile_soon)
         if self._assembly.dns_note:
             self.report(Event(self._clock(), "dns", self._assembly.dns_note))
+        if self._feeds is not None:
+            await self._feeds.start()
+            self._jobs.add("feeds", 60.0, self._feeds.run, at_once=True)
         dnsbl, reverify_every = house.loaded.settings.dnsbl, house.loaded.settings.reverify.every
         self._jobs.add("zone health", min(60.0, dnsbl.test_every), self._test_zones, at_once=True)
         self._jobs.add("re-verification", reverify_every, self.reverify)
         self._jobs.add("reconcile", 60.0, self.reconcile)
+        self._jobs.add("allow list", 60.0, self._resolve_allowed, at_once=True)
         self._jobs.add("expiry", 5.0, self.expire)
-        self._jobs.add("cursors", 5.0, self._save)
+        self._jobs.add("progress", 1.0, self.save_progress)
+        self._jobs.add("state", 5.0, self._save)
         self._jobs.add("log patterns", 10.0, self._logs.look_for_files)
-        self._jobs.add("pruning", 86400.0, self._prune)
+        self._jobs.add("pruning", 600.0, self.upkeep.prune)
+        self._jobs.add("store check", 86400.0, self._check_store, at_once=True)
+        if (interval := watchdog_interval()) is not None:
+            self._jobs.add("watchdog", interval, self._feed_watchdog, at_once=True)
+        await self._saved.restore()
         await self._logs.start()
+        with contextlib.suppress(StoreError):  # the job says so
+            await self.save_progress()
+        self._watch_clock()
         self._jobs.start()
 
     async def stop(self) -> None:
         """No new line, no new verdict; what was read is noted."""
         self._jobs.stop()
+        for waiting in (self._due, self._watching):
+            if waiting is not None:
+                waiting.cancel()
         self._healing.stop()
+        if self._feeds is not None:
+            await self._feeds.stop()
         await self._logs.stop()
         await self._pipeline.stop()
-        with contextlib.suppress(Exception):
+        try:
+            await self.save_progress()
             await self._save()
+        except Exception:
+            log.exception("what was counted lately cannot be kept; its lines are read again")
         await self.house.verifier.close()
         self._lockout.close()
         if isinstance(self.house.kernel, NetlinkKernel):
             self.house.kernel.close()
+        await self._outward.stop()
         self._store.close()
+
+    def abandon(self) -> None:
+        """Before `stop`: nobody waits for lists from slow servers any longer."""
+        if self._feeds is not None:
+            self._feeds.abandon()
 
     def successor(self, assembly: Assembly) -> Daemon:
         """One with other settings, to be started when this one has stopped: what its jails have counted goes on."""
@@ -210,15 +297,18 @@ class Daemon:
             for before in self._assembly.jails:
                 if before.name == jail.name:
                     jail.inherit(before)
-        return Daemon(assembly, self._observe, self._clock)
+        daemon = Daemon(assembly, self._observe, self._wall, self._up)
+        daemon._saved.inherit(self._saved)
+        return daemon
 
     def summary(self) -> str:
         jails = ", ".join(f"{j.name} ({', '.join(j.logpaths)})" for j in self._assembly.jails) or "no jail"
-        return f"{jails}; {len(self._assembly.zones)} DNSBLs; {len(self.house.bans)} bans restored"
+        feeds = f"; {len(self._assembly.feeds)} feeds" if self._assembly.feeds else ""
+        return f"{jails}; {len(self._assembly.zones)} DNSBLs{feeds}; {len(self.house.bans)} bans restored"
 
     def report(self, event: Event) -> None:
         """An event for the admin: in the journal now, in `status` and the store later."""
-        (log.warning if event.kind in ("ban-failed", "zone", "dns", "drift") else log.info)("%s", event.text)
+        (log.warning if event.kind in WARNED_OF else log.info)("%s", event.text)
         with contextlib.suppress(StoreError):  # a full disk must not keep the other half of the word back
             self._store.add_event(event)
 
@@ -232,6 +322,9 @@ class Daemon:
 
     async def _test_zones(self) -> None:
         await self.house.verifier.test_zones(self._clock())
+        if not self._resumed:
+            self._resumed = True
+            await self._pipeline.resume()
 
     async def reverify(self) -> None:
         """Asks again about bans that DNS decided."""
@@ -247,6 +340,25 @@ class Daemon:
                 self.house.bans.lift(prefix, scope, now, "protected")
             self.report(Event(now, "lifted", f"ban lifted: {protected.objection(prefix)}", prefix))
         await self._healing.check(protected.allow)
+        if self._feeds is not None:
+            await self._feeds.follow(protected.allow)
+
+    def _reconcile_soon(self) -> None:
+        """Our addresses have changed: one of them may be banned.  Changes come in flocks, and one look is enough."""
+        if self._due is None or self._due.done():
+            self._due = asyncio.create_task(self._reconcile_quietly())
+
+    async def _reconcile_quietly(self) -> None:
+        await asyncio.sleep(SETTLE)
+        try:
+            await self.reconcile()
+        except Exception:
+            log.exception("reconciling failed after our addresses changed; it is tried again within a minute")
+
+    async def _resolve_allowed(self) -> None:
+        if await self._allow.resolve(self._clock()):
+            self._lockout.forget()
+            await self.reconcile()
 
     async def expire(self) -> None:
         """Notes which bans are over, and forgets offences that no window holds."""
@@ -255,14 +367,41 @@ class Daemon:
         for jail in self._assembly.jails:
             jail.windows.prune(self._clock())
 
-    async def _save(self) -> None:
-        self.house.bans.write_missing(self._clock())
-        self._logs.save_cursors()
-        self._store.set_state("verifier", self.house.verifier.export())
-        self._store.sync()
+    async def save_progress(self) -> None:
+        """Writes what has been counted; where the store is damaged, makes a new one."""
+        if self.upkeep.save_progress():
+            await self._pipeline.resume()
 
-    async def _prune(self) -> None:
-        self._store.prune(self._clock() - KEEP)
+    async def _check_store(self) -> None:
+        await self.upkeep.check()
+        await self.save_progress()
+
+    def _watch_clock(self) -> None:
+        """Once a second, by a clock that nobody puts."""
+        self._watching = asyncio.get_running_loop().call_later(1.0, self._watch_clock)
+        try:
+            self.look_at_clock()
+        except Exception:
+            log.exception("what follows from a step of the clock could not be done; it is tried again")
+
+    def look_at_clock(self) -> None:
+        """Does what follows where the clock was put, or the machine slept."""
+        step = self.upkeep.follow_clock()
+        if step < 0:
+            self._jobs.replan()
+        if step or self.upkeep.steps.slept():
+            self._lockout.forget()
+            self._reconcile_soon()
+
+    async def _save(self) -> None:
+        self._store.set_state("verifier", self.house.verifier.export())
+        await self.upkeep.save_state()
+
+    async def _feed_watchdog(self) -> None:
+        if stalled := self._logs.stalled():
+            log.error("not read on: %s; if that stays, systemd starts us anew", ", ".join(stalled))
+        else:
+            notify("WATCHDOG=1")
 
     def _status(self) -> dict[str, Any]:
         """The daemon's own part of `status`."""
@@ -270,7 +409,7 @@ class Daemon:
         return {
             "pid": os.getpid(),
             "started": self._started,
-            "observe": self._observe,
+            "observe": self.observing,
             "sources": self._logs.status(),
             "jails": [
                 {
@@ -283,6 +422,8 @@ class Daemon:
                     "offences": j.offences,
                     "suspects": len(j.windows),
                     "bans": by_jail.get(j.name, 0),
+                    "storm": j.storm,
+                    "stopped": self._pipeline.guards[j.name].stopped,
                 }
                 for j in self._assembly.jails
             ],
@@ -290,6 +431,8 @@ class Daemon:
             "counters": dict(self._pipeline.counters),
             "healing": self._healing.status(),
             "lockout": self._lockout.failure,
+            "allow": {"entries": len(self._allow.entries()), "failures": dict(self._allow.failures)},
+            "feeds": self._feeds.rows() if self._feeds is not None else [],
         }
 
 
@@ -304,13 +447,3 @@ class Signals:
 
     async def next(self) -> int:
         return await self._come.get()
-
-
-def _notify(state: str) -> None:
-    """sd_notify(3): one datagram to the socket that systemd names, if it does."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
-        s.connect("\0" + path[1:] if path[0] == "@" else path)
-        s.sendall(state.encode())

@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from nftban.daemon.assemble import JailSetup
 from nftban.daemon.bans import Bans
+from nftban.daemon.known import Known, remember
 from nftban.daemon.lockout import Lockout
+from nftban.daemon.storm import StormGuard
+from nftban.daemon.tripped import lift_tripped
+from nftban.detect.budget import WATCH
 from nftban.detect.matcher import Logged
 from nftban.errors import NftbanError, StoreError
 from nftban.judge import judge
@@ -25,7 +28,6 @@ from nftban.prefixes import Prefix
 from nftban.protect.protected import Protected
 from nftban.records import (
     Action,
-    Answer,
     Ban,
     Event,
     Evidence,
@@ -39,12 +41,10 @@ from nftban.records import (
     Verdict,
 )
 from nftban.store.sqlite import Store
+from nftban.verify.health import Transition
 from nftban.verify.verify import Verifier
 
 log = logging.getLogger(__name__)
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 MAX_ASKED = 500
 """Verifications under way at once; beyond them the offences alone decide, so that a storm cannot fill memory."""
@@ -52,16 +52,11 @@ MAX_ASKED = 500
 STOP_WITHIN = 10.0
 """Seconds that the verifications under way have when the daemon stops."""
 
-MAX_REMEMBERED = 10_000
-"""Addresses whose evidence and logged listings are remembered."""
+UNDECIDED = 60.0
+"""Seconds after an offence in which a verification may still have been under way when a daemon was killed."""
 
 KEPT_OFFENCES = 50
 """Offences stored with a ban at least, the newest; so many that re-verification can judge by them."""
-
-EVIDENCE_AGE = 300.0
-UNKNOWN_AGE = 30.0
-"""Seconds for which what DNS said about an address holds, and it is not asked about again; fewer where an answer was
-missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +80,87 @@ class Pipeline:
         verifier: Verifier | None,
         report: Callable[[Event], None],
         clock: Callable[[], float],
+        lists: Callable[[Prefix, float], tuple[Listing, ...]] | None = None,
     ) -> None:
-        """verifier: None where nobody is to be asked; report: takes what an admin should be able to see later."""
+        """verifier: None where nobody is to be asked; report: takes what an admin should be able to see later; lists:
+        gives the feeds that hold an address."""
         self.jails = tuple(jails)
         self.counters: Counter[str] = Counter()
+        self.guards = {jail.name: StormGuard(jail.storm) for jail in self.jails}
         self._bans = bans
         self._store = store
         self._lockout = lockout
         self._verifier = verifier
         self._report = report
         self._clock = clock
-        self._evidence: OrderedDict[Prefix, Evidence] = OrderedDict()
-        self._logged: OrderedDict[Prefix, dict[tuple[str, str], float]] = OrderedDict()
+        self._known = Known(verifier, lists)
         self._asked: dict[tuple[str, Prefix], asyncio.Task[None]] = {}
         self._spared: OrderedDict[tuple[str, Prefix], float] = OrderedDict()
+        WATCH.start()
+        for jail in self.jails:
+            jail.report = self._note_filter
+        if verifier is not None:
+            verifier.listen(self._zone_changed)
 
-    def take(self, jails: Iterable[JailSetup], line: LogLine) -> None:
-        """One line of a log that these jails read; must be called inside the event loop."""
+    def _note_filter(self, text: str) -> None:
+        self._report(Event(self._clock(), "filter", text))
+
+    def passed(self, lines: int) -> None:
+        """So many lines were read that no jail's filter can match."""
+        self.counters["lines"] += lines
+
+    def take(self, jails: Iterable[JailSetup], line: LogLine, rules: Sequence[tuple[int, ...]] | None = None) -> None:
+        """One line of a log that these jails read; must be called inside the event loop.
+
+        rules: for each of the jails, those of its filter's rules that can match, where that is known.
+        """
         self.counters["lines"] += 1
         now = self._clock()
-        for jail in jails:
+        suspects: list[tuple[JailSetup, Suspect]] = []
+        for number, jail in enumerate(jails):
             try:
-                found = jail.match(line, now)
+                found = jail.match(line, now, None if rules is None else rules[number])
                 if isinstance(found, Offence):
-                    self._offence(jail, found, now)
+                    if (suspect := self._offence(jail, found, now)) is not None:
+                        suspects.append((jail, suspect))
                 elif isinstance(found, Login):
                     self._login(jail, found, now)
                 elif isinstance(found, Logged):
-                    self._remember_logged(found.prefix, found.listed, now)
+                    self._known.note_logged(found.prefix, found.listed, now)
             except Exception:
                 self.counters["errors"] += 1
-                log.exception("jail %s could not take a line of %s: %.200r", jail.name, line.source, line.text)
+                log.exception(
+                    "jail %s could not take a line of %s: %.200r", jail.name, line.source, jail.hide(line.text)
+                )
+        # Only now: with a ban is written what has been counted, and by then all jails have counted this line.
+        for place, (jail, suspect) in enumerate(suspects):
+            try:
+                if place and self._bans.covers(suspect.prefix, jail.rules.scope, now):
+                    # A jail before it has banned for the same line, which answers it for this one too.
+                    self.counters["offences while banned"] += 1
+                    jail.windows.forget(suspect.prefix)
+                    continue
+                self._consider(jail, suspect, now)
+            except Exception:
+                self.counters["errors"] += 1
+                log.exception("jail %s could not decide about %s", jail.name, suspect.prefix)
+
+    async def resume(self) -> None:
+        """Decides about those whom jails have counted and who were not decided about when the daemon before ended."""
+        for jail in self.jails:
+            for place, (prefix, held) in enumerate(list(jail.windows.export())):
+                if place % 100 == 0:
+                    await asyncio.sleep(0)
+                now = self._clock()
+                weight = sum(o.weight for o in held)
+                undecided = weight >= jail.rules.maxretry or now - held[-1].time < UNDECIDED
+                suspect = jail.windows.suspect(prefix, now) if undecided else None
+                if suspect is not None and not self._bans.covers(prefix, jail.rules.scope, now):
+                    try:
+                        self._consider(jail, suspect, now)
+                    except Exception:
+                        self.counters["errors"] += 1
+                        log.exception("jail %s could not decide about %s", jail.name, prefix)
 
     async def settle(self) -> None:
         """Returns when no verification is under way."""
@@ -142,7 +187,7 @@ class Pipeline:
         for jail in self.jails:
             suspect = jail.windows.suspect(prefix, now)
             if suspect is not None:
-                evidence = self._known(jail, suspect, now)
+                evidence = self._about(jail, suspect, now)
                 found.append(Judged(suspect, evidence, self._judged(jail, suspect, evidence, now)))
         return found
 
@@ -154,24 +199,28 @@ class Pipeline:
         for prefix in {login.prefix, jail.windows.counted(login.prefix)}:
             self._store.set_login(replace(login, prefix=prefix))
 
-    def _offence(self, jail: JailSetup, offence: Offence, now: float) -> None:
+    def _offence(self, jail: JailSetup, offence: Offence, now: float) -> Suspect | None:
+        """Counts it; the suspect about whom is to be decided now, if any."""
         if jail.ignore.contains(offence.prefix):
             self.counters["ignored"] += 1
-            return
+            return None
         self.counters["offences"] += 1
         jail.offences += 1
         if offence.listed:
-            self._remember_logged(offence.prefix, offence.listed, now)
+            self._known.note_logged(offence.prefix, offence.listed, now, recalled=True)
         if self._bans.covers(jail.windows.counted(offence.prefix), jail.rules.scope, now):
             # Lines of its last session, or another door: the ban is the answer to them already.
             self.counters["offences while banned"] += 1
-            return
+            return None
+        if offence.time > now:
+            # A log's clock that is ahead, or ours was put back: one from later than now would outweigh all that comes.
+            offence = replace(offence, time=now)
         suspect = jail.windows.add(offence, now)
         if suspect is None:
             self.counters["late offences"] += 1
-            return
+            return None
         self._lockout.look_soon()
-        self._consider(jail, suspect, now)
+        return suspect
 
     def _consider(self, jail: JailSetup, suspect: Suspect, now: float) -> None:
         key = (jail.name, suspect.prefix)
@@ -180,7 +229,7 @@ class Pipeline:
         if (verifier := self._to_ask(jail, suspect, now)) is not None:
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, verifier))
             return
-        evidence = self._known(jail, suspect, now)
+        evidence = self._about(jail, suspect, now)
         verdict = self._judged(jail, suspect, evidence, now)
         if verdict.action is Action.BAN:
             if (protected := self._lockout.at_once(verdict.prefix)) is not None:
@@ -188,13 +237,13 @@ class Pipeline:
                 return
             # Whether the ban may be is asked of the system, in a thread: the same one-at-a-time slot holds it.
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, None))
-        elif verdict.action is Action.SPARE and suspect.weight >= jail.rules.maxretry:
+        elif verdict.score >= jail.rules.maxretry:
             self._note_spared(key, f"{suspect.prefix} spared in jail {jail.name}: {verdict.rule}", now)
 
     def _note_spared(self, key: tuple[str, Prefix], text: str, now: float) -> None:
         """Says once an hour, not at every line, that somebody is spared."""
         if now - self._spared.get(key, float("-inf")) > 3600:
-            _remember(self._spared, key, now)
+            remember(self._spared, key, now)
             self._report(Event(now, "spared", text, key[1]))
 
     def _to_ask(self, jail: JailSetup, suspect: Suspect, now: float) -> Verifier | None:
@@ -204,8 +253,7 @@ class Pipeline:
         if len(self._asked) >= MAX_ASKED:
             self.counters["verifications skipped"] += 1
             return None
-        known = self._evidence.get(suspect.offences[-1].prefix)
-        return self._verifier if known is None or _is_old(known, now) else None
+        return self._verifier if self._known.is_due(suspect, jail.rules.maxretry, now) else None
 
     async def _decide(self, jail: JailSetup, suspect: Suspect, verifier: Verifier | None) -> None:
         """Asks where there is somebody to ask, then judges what the window holds by then."""
@@ -213,17 +261,17 @@ class Pipeline:
         try:
             if verifier is not None:
                 self.counters["verifications"] += 1
-                address = suspect.offences[-1].prefix
-                _remember(self._evidence, address, await verifier.evidence(address, self._clock()))
+                address, now = suspect.offences[-1].prefix, self._clock()
+                self._known.note(address, await verifier.evidence(address, now, self._known.told(suspect, now)))
             now = self._clock()
             latest = jail.windows.suspect(suspect.prefix, now)
             if latest is None or self._bans.covers(latest.prefix, jail.rules.scope, now):
                 return
-            evidence = self._known(jail, latest, now)
+            evidence = self._about(jail, latest, now)
             verdict = self._judged(jail, latest, evidence, now)
             if verdict.action is Action.BAN:
                 await self._ban(jail, latest, evidence, verdict)
-            elif verdict.action is Action.SPARE and latest.weight >= jail.rules.maxretry:
+            elif verdict.score >= jail.rules.maxretry:
                 self._note_spared(key, f"{latest.prefix} spared in jail {jail.name}: {verdict.rule}", now)
         except Exception:
             self.counters["errors"] += 1
@@ -264,6 +312,10 @@ class Pipeline:
             evidence,
             suspect.offences[-max(KEPT_OFFENCES, jail.rules.maxretry) :],
         )
+        if not self._allowed(jail, now):
+            return
+        # Before: written with the ban is that nothing counts against it any more.
+        jail.windows.forget(suspect.prefix)
         try:
             refused = self._bans.place(ban, now)
         except StoreError as e:
@@ -275,59 +327,40 @@ class Pipeline:
         for r in refused:
             self._report(Event(now, "ban-failed", f"the kernel refused {ban.prefix}: {r.reason}", ban.prefix))
         self.counters["bans"] += 1
-        jail.windows.forget(suspect.prefix)
+        jail.bans += 1
         self._report(Event(now, "ban", f"{ban.prefix} banned in scope {ban.scope}: {ban.reason}", ban.prefix))
+
+    def _allowed(self, jail: JailSetup, now: float) -> bool:
+        """May the jail ban now, as far as its storm guard goes?  It is told when that changes."""
+        guard = self.guards[jail.name]
+        before, allowed = guard.stopped, guard.allows(now)
+        if not allowed:
+            self.counters["bans held back"] += 1
+        if allowed is before:
+            text = f"jail {jail.name} bans again"
+            if not allowed:
+                text = (
+                    f"jail {jail.name} would ban more than {jail.storm} addresses within a minute (storm): it bans "
+                    "nobody until a minute has fewer; look at what it matches (nftban why, nftban filter test)"
+                )
+            self._report(Event(now, "storm", text))
+        return allowed
 
     def _judged(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, now: float) -> Verdict:
         login = self._store.login(suspect.prefix)
         history = History(self._store.earlier_bans(suspect.prefix, now), login.time if login else None)
         return judge(suspect, evidence, history, jail.rules, now)
 
-    def _known(self, jail: JailSetup, suspect: Suspect, now: float) -> Evidence | None:
-        """What was asked, with what the server's own log said where the zone was not asked."""
-        if not jail.dnsbl:
-            return None
-        # Of a network several addresses offend, and not each has been asked about: the last that was speaks for all.
-        addresses = dict.fromkeys(o.prefix for o in reversed(suspect.offences))
-        address = next((a for a in addresses if self._answered(a, now)), suspect.offences[-1].prefix)
-        evidence = self._answered(address, now)
-        logged = self._logged_listings(address, now)
-        if not logged:
-            return evidence
-        base = evidence or Evidence(address)
-        answered = {e.zone for e in base.listings if e.answer is not Answer.UNKNOWN}
-        added = tuple(e for e in logged if e.zone not in answered)
-        kept = tuple(e for e in base.listings if e.zone not in {a.zone for a in added})
-        return replace(base, listings=(*kept, *added))
+    def _about(self, jail: JailSetup, suspect: Suspect, now: float) -> Evidence | None:
+        return self._known.about(suspect, now, jail.dnsbl)
 
-    def _answered(self, address: Prefix, now: float) -> Evidence | None:
-        """What DNS said about the address, while that may still be held against it."""
-        evidence = self._evidence.get(address)
-        return evidence if evidence is not None and now - _asked(evidence) <= EVIDENCE_AGE else None
-
-    def _remember_logged(self, prefix: Prefix, listed: Iterable[tuple[str, str]], now: float) -> None:
-        codes = dict(self._logged.get(prefix, {}))
-        codes.update(dict.fromkeys(listed, now))
-        _remember(self._logged, prefix, codes)
-
-    def _logged_listings(self, prefix: Prefix, now: float) -> tuple[Listing, ...]:
-        if self._verifier is None:
-            return ()
-        fresh = [pair for pair, at in self._logged.get(prefix, {}).items() if now - at <= EVIDENCE_AGE]
-        return self._verifier.logged(fresh, now)
-
-
-def _asked(evidence: Evidence) -> float:
-    return max([evidence.reverse.asked, *(e.asked for e in evidence.listings)])
-
-
-def _is_old(evidence: Evidence, now: float) -> bool:
-    certain = evidence.complete and all(e.answer is not Answer.UNKNOWN for e in evidence.listings)
-    return now - _asked(evidence) > (EVIDENCE_AGE if certain else UNKNOWN_AGE)
-
-
-def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
-    memory[key] = value
-    memory.move_to_end(key)
-    if len(memory) > MAX_REMEMBERED:
-        memory.popitem(last=False)
+    def _zone_changed(self, change: Transition) -> None:
+        """What a zone said while it listed everybody is void, and so are the bans that needed it."""
+        self._known.void(change)
+        try:
+            rules = {jail.name: jail.rules for jail in self.jails}
+            lifted = lift_tripped(self._bans, self._store, rules, change, self._report, self._clock())
+            self.counters["bans void"] += lifted
+        except Exception:
+            self.counters["errors"] += 1
+            log.exception("bans that rest on %s could not be looked at", change.zone)

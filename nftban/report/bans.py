@@ -46,6 +46,11 @@ def query(result: Json, now: float) -> Group:
         parts.append(kernel_entries(result["entries"], now))
         reasons = [entry["ban"] for entry in result["entries"] if entry.get("ban")]
         parts += [Text(_by(ban)) for ban in reasons]
+        feeds = dict.fromkeys(entry["feed"] for entry in result["entries"] if entry.get("feed"))
+        parts += [
+            Text(f"by the feed {shown(name)}; to let it in: nftban allow add {shown(result['address'])}")
+            for name in feeds
+        ]
     return Group(*parts)
 
 

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nftban.config.words import in_words
+from nftban.report.feeds import in_use
 from nftban.report.text import ago, clock, columns, counted, heading, indented, number, ports, shown, size, when
 
 EVENTS_SHOWN = 10
@@ -28,12 +29,14 @@ def status(result: Json, now: float, running: bool) -> Group:
     for title, rows, table in (
         ("Sources", result.get("sources"), _sources),
         ("Jails", result.get("jails"), _jails),
-        ("DNSBLs", result["zones"], _zones),
+        ("DNSBLs", result["zones"], zone_table),
+        ("Feeds", result.get("feeds"), in_use),
     ):
         if rows:
             parts += [heading(title), indented(table(rows, now))]
     parts += _dns(result["dns"])
     parts += [*_kernel(result["kernel"]), *_healing(result.get("healing"), now)]
+    parts += _notify(result.get("notify"))
     if result.get("jobs"):
         parts += [heading("Jobs"), indented(_jobs(result["jobs"], now))]
     if result["events"]:
@@ -62,6 +65,8 @@ def _sources(sources: list[Json], now: float) -> RenderableType:
     for source in sources:
         odd = [f"{number(source[key])} {word}" for key, word in _ODD_LINES if source.get(key)]
         state = Text("missing", style="yellow") if not source["exists"] else Text(ago(source["last_line"], now))
+        if source.get("alert"):
+            odd.append(shown(source["alert"]))
         if source.get("error"):
             odd.append(shown(source["error"]))
         told = (counted(source["lines"], "line"), size(source["bytes"]), Text(", ".join(odd), style="yellow"))
@@ -80,6 +85,8 @@ def _jails(jails: list[Json], _now: float) -> RenderableType:
             rule += f"\nfilter {shown(jail['filter'])}"
         seen = f"{counted(jail['offences'], 'offence')}, {counted(jail['suspects'], 'suspect')}, "
         told = Text.assemble(seen, (counted(jail["bans"], "ban"), "bold" if jail["bans"] else ""))
+        if jail.get("stopped"):
+            told.append(f"\nstopped: more than {number(jail['storm'])} bans a minute", style="bold red")
         table.add_row(shown(jail["name"]), ports(jail["scope"]), rule, told)
     return table
 
@@ -87,7 +94,7 @@ def _jails(jails: list[Json], _now: float) -> RenderableType:
 _ZONE_STYLE = {"ok": "green", "untested": "dim", "degraded": "yellow"}
 
 
-def _zones(zones: list[Json], now: float) -> RenderableType:
+def zone_table(zones: list[Json], now: float) -> RenderableType:
     """Why a zone is as it is, is told where it is not well; else when that was last tested."""
     table = columns("", "", "", "")
     for zone in zones:
@@ -125,6 +132,18 @@ def _healing(healing: Json | None, now: float) -> list[RenderableType]:
     if healing["resting"]:
         lines.append(indented(Text("changed again and again: mended every minute only", style="bold red")))
     return [*lines]
+
+
+def _notify(notify: Json | None) -> list[RenderableType]:
+    """How many notices arrived; nothing where nobody is to be told."""
+    if not notify:
+        return []
+    counts = ", ".join(
+        f"{number(notify[key])} {key}" for key in ("sent", "failed", "dropped", "waiting") if notify[key]
+    )
+    lines: list[RenderableType] = [heading("Notifications", counts or "none yet")]
+    failing = (Text(f"{shown(receiver)} does not work", style="bold red") for receiver in notify["failing"])
+    return [*lines, *map(indented, failing)]
 
 
 def _jobs(jobs: list[Json], now: float) -> RenderableType:

@@ -43,6 +43,8 @@ def why(result: Json, now: float) -> Group:
     past = [ban for ban in result["bans"] if ban["ended"] is not None]
     told = live or (past[:1] if not result["watched"] else [])
     parts: list[RenderableType] = [headline(result, now)]
+    if not result["banned"] and not result.get("protected") and result.get("reason"):
+        parts.append(Text(f"Why not: {shown(result['reason'])}", style="green"))
     if login := result.get("login"):
         user = f" as {shown(login['user'])}" if login.get("user") else ""
         parts.append(Text(f"Last successful login {when(login['time'])}{user}.", style="green"))
@@ -50,10 +52,18 @@ def why(result: Json, now: float) -> Group:
         parts += ["", *_ban(ban, address, now)]
     for suspect in result["watched"]:
         parts += ["", *_watched(suspect, address, now)]
+    if feeds := result.get("feeds"):
+        parts += ["", heading("Feeds", f"on {', '.join(map(shown, feeds))}")]
     parts += ["", kernel_entries(result["kernel"], now)]
     earlier = [ban for ban in past if ban not in told]
     if earlier:
         parts += ["", _history(earlier, now)]
+    if lengths := result.get("next"):
+        parts += ["", _escalation(result["earlier"], lengths)]
+    if events := result.get("events"):
+        parts += ["", _events(events)]
+    if changes := result.get("changes"):
+        parts += ["", heading("What would change it"), *(indented(Text(f"- {shown(each)}")) for each in changes)]
     if result.get("note"):
         parts += ["", Text(shown(result["note"]), style="yellow")]
     return Group(*parts)
@@ -105,7 +115,12 @@ def _length(ban: Json) -> str:
 
 def _watched(suspect: Json, address: str, now: float) -> Iterator[RenderableType]:
     score, threshold = suspect["score"], suspect["threshold"]
-    yield heading(f"Watched by jail {shown(suspect['jail'])}", f"{score} of {counted(threshold, 'point')}")
+    word = "Spared" if suspect.get("action") == "spare" else "Watched"
+    yield heading(f"{word} by jail {shown(suspect['jail'])}", f"{score} of {counted(threshold, 'point')}")
+    if offences := suspect["offences"]:
+        window = f" in a window of {in_words(suspect['findtime'])}" if suspect.get("findtime") else ""
+        span = f"first {when(offences[0]['time'])}, last {when(offences[-1]['time'])}"
+        yield indented(Text(f"{counted(len(offences), 'offence')}{window}: {span}", style="dim"))
     if suspect["parts"]:
         yield indented(_sum(suspect["parts"], score, threshold))
     yield from _evidence(suspect, address, now)
@@ -225,6 +240,22 @@ def kernel_entries(entries: list[Json], now: float) -> RenderableType:
         ends = "" if entry["until"] is None else when(entry["until"])
         table.add_row(shown(entry["set"]), shown(entry["prefix"]), left(entry["until"], now), ends, ", ".join(stopped))
     return Group(heading("Kernel"), indented(table))
+
+
+def _escalation(earlier: int, lengths: Json) -> RenderableType:
+    """How long a ban would be that came next, jail by jail where they differ."""
+    by_length: dict[str, list[str]] = {}
+    for jail, length in lengths.items():
+        by_length.setdefault("permanent" if length is None else f"for {in_words(length)}", []).append(shown(jail))
+    told = "; ".join(f"{length} ({', '.join(jails)})" for length, jails in by_length.items())
+    return heading("The next ban would be", f"{told}; {counted(earlier, 'earlier ban')} of it ran out")
+
+
+def _events(events: list[Json]) -> RenderableType:
+    table = columns("dim", "cyan", "")
+    for event in events:
+        table.add_row(when(event["time"]), shown(event["kind"]), shown(event["text"]))
+    return Group(heading("Reported of it"), indented(table))
 
 
 def _history(bans: list[Json], now: float) -> RenderableType:

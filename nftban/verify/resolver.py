@@ -48,7 +48,9 @@ class _Share:
 class Resolver:
     """servers: `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT`, empty for those of resolv.conf (ValueError for anything
     else); timeout: seconds; limit: questions on the way at a time; cache_size: outcomes kept; cache_file: where they
-    outlast a restart; hidden: zones' names with an account key, and as they may be written into that file."""
+    outlast a restart; hidden: zones' names with an account key, and as they may be written into that file.
+
+    failures: questions that got no answer, or one that is none."""
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Resolver:
         self._ways = Ways(self.servers)
         self._flights: dict[Key, Flight] = {}
         self._under_way = 0
+        self.failures = 0
         self._shares = {"": _Share(limit)}
         self._alarm: asyncio.TimerHandle | None = None
         self._cache = Cache(cache_size)
@@ -165,6 +168,7 @@ class Resolver:
 
     def _landed(self, flight: Flight, outcome: Outcome) -> None:
         """From the flight: it is over."""
+        self.failures += isinstance(outcome, Failed) and not self._closed
         del self._flights[flight.key]
         if not self._closed:
             self._cache.put(flight.key, outcome, asyncio.get_running_loop().time())

@@ -45,6 +45,10 @@ MODEST_SHARE = 0.5
 """The part of a zone's budget that asking again about live bans may use up."""
 
 
+LOCAL_TTL = 300
+"""Seconds for which an answer out of data on this machine may be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class ZoneStatus:
     """One line of `nftban status`: times are epoch seconds (tested: its last test that passed); queries and budget
@@ -107,11 +111,26 @@ class Verifier:
         self._words, self._own_names = words, frozenset(name.lower().removesuffix(".") for name in own_names)
         self._listeners = [changed]
         self._testing: dict[str, asyncio.Task[Transition | None]] = {}
+        self._local: Callable[[str, Prefix], tuple[str, ...] | None] = lambda _zone, _prefix: None
+        self._lists: Callable[[Collection[str], Prefix, float], tuple[Listing, ...]] = lambda *_: ()
         self._skip = NOT_PUBLIC.union(skip) if skip is not None else NOT_PUBLIC
+
+    def dns_counts(self) -> dict[str, int]:
+        """Queries sent, questions that failed, datagrams that answered nothing; since the start."""
+        return {"queries": self._resolver.sent, "failures": self._resolver.failures, "strays": self._resolver.strays}
 
     def listen(self, listener: Callable[[Transition], None]) -> None:
         """Tell this one, too, of every change of a zone's state."""
         self._listeners.append(listener)
+
+    def answer_locally(
+        self,
+        records: Callable[[str, Prefix], tuple[str, ...] | None],
+        lists: Callable[[Collection[str], Prefix, float], tuple[Listing, ...]],
+    ) -> None:
+        """From now on a zone (display name) for which `records` gives A records, or none, is not asked: its data are
+        here.  None: they are not.  lists: what lists that are no zones say, for who asks `only` those again."""
+        self._local, self._lists = records, lists
 
     async def evidence(
         self,
@@ -124,8 +143,9 @@ class Verifier:
     ) -> Evidence:
         """Ask everybody about the prefix: a single address, or an IPv6 /64 (which has no reverse DNS).
 
-        told: what a log says of the client already; a zone whose answer is there is not asked.  only: ask no zones but
-        these (display names), the others have no Listing.  modest: leave half of each zone's budget to others.
+        told: what a log says of the client already; a zone whose answer is there is not asked.  only: ask no zones and
+        lists but these (display names), the others have no Listing.  modest: leave half of each zone's budget to
+        others.
         """
         told = told or Told()
         zones = [zone for zone in self.zones if only is None or zone.display in only]
@@ -156,6 +176,7 @@ class Verifier:
             else e
             for zone, e in zip(zones, listings, strict=True)
         )
+        listings += self._lists(only or (), prefix, now)
         found = [None if ask in late else ask.result() for ask in names]
         return replace(self._named(prefix, told, found, why, now), listings=listings, complete=not late)
 
@@ -306,7 +327,7 @@ class Verifier:
         if reason:
             return unknown(zone, reason, now)
         name = zone.query_name(prefix)
-        outcome = self._resolver.cached(name, "A")
+        outcome = self._known_here(zone, prefix) or self._resolver.cached(name, "A")
         if outcome is None:
             if modest and self._quota.used(zone.display, now) >= self._quota.budget(zone.display) * MODEST_SHARE:
                 return unknown(zone, "the rest of today's budget is kept for new suspects", now)
@@ -322,16 +343,24 @@ class Verifier:
             self._changed(change)
         return listing
 
+    def _known_here(self, zone: Zone, prefix: Prefix) -> Records | Missing | None:
+        found = self._local(zone.display, prefix)
+        if found is None:
+            return None
+        return Records(found, LOCAL_TTL) if found else Missing(LOCAL_TTL)
+
+    async def _test_point(self, zone: Zone, address: bytes, now: float) -> Outcome:
+        if (known := self._known_here(zone, Prefix.from_packed(address))) is not None:
+            return known
+        self._quota.count(zone.display, now)
+        return await self._resolver.lookup(packed_query_name(address, zone.name), "A", fresh=True)
+
     async def _test(self, zone: Zone, now: float) -> Transition | None:
         points = [
             *((address, True) for address in zone.provider.test_listed),
             *((address, False) for address in zone.provider.test_clear),
         ]
-        asks: list[Coroutine[Any, Any, Records | Missing | Failed]] = []
-        for address, _ in points:
-            self._quota.count(zone.display, now)
-            asks.append(self._resolver.lookup(packed_query_name(address, zone.name), "A", fresh=True))
-        outcomes = await asyncio.gather(*asks)
+        outcomes = await asyncio.gather(*(self._test_point(zone, address, now) for address, _ in points))
         results = [
             PointResult(address, must, outcome) for (address, must), outcome in zip(points, outcomes, strict=True)
         ]
