@@ -41,6 +41,7 @@ from nftban.daemon.saved import Saved
 from nftban.daemon.steps import Steps, uptime
 from nftban.daemon.systemd import notify, watchdog_interval
 from nftban.daemon.upkeep import Upkeep
+from nftban.detect.budget import WATCH
 from nftban.errors import ConfigError, NftbanError, StoreError
 from nftban.kernel import Kernel
 from nftban.kernel.memory import MemoryKernel
@@ -81,6 +82,8 @@ async def run(
     signals = Signals()
     desk = Desk()
     async with AsyncExitStack() as stack:
+        # Its signal must not find the event loop closed.
+        stack.callback(WATCH.stop)
         daemon: Daemon | None = None
 
         async def stop() -> None:

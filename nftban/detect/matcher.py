@@ -144,6 +144,9 @@ class Matcher:
             WATCH.end()
         except Overrun:
             return self.search(text[:-1], 0, now, rules)
+        except BaseException:
+            WATCH.search = 0
+            raise
         return None
 
     def meaning(self, line: LogLine, match: Match) -> Result:
@@ -265,6 +268,10 @@ class Matcher:
             except Overrun:
                 self._overran((origins or rules)[at], rules[at].pattern, text, now)
                 at += 1
+            except BaseException:
+                # Left open, it would end something else.
+                WATCH.search = 0
+                raise
 
     def _overran(self, rule: Rule, tried: re.Pattern[str], text: str, now: float) -> None:
         """From now on a linear engine is asked first; where that is no help, the rule is suspended."""
