@@ -1,0 +1,1 @@
+"""Labelled traffic for a mail and SSH server, and a scoreboard over it: `make judge` (docs/judgement.md)."""
