@@ -270,7 +270,7 @@ class Defaults(_JailValues):
     )
     verify_at: int = Field(2, ge=1, le=1_000_000, description="offences after which DNS is asked")
     spare_login: SecondsOrNone = Field(
-        3600.0, description="a successful login spares its address for this long; 0: not at all"
+        86400.0, description="a successful login spares its address for this long; 0: not at all"
     )
     storm: NumberOrOff = Field(
         None,

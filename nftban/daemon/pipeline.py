@@ -28,6 +28,7 @@ from nftban.prefixes import Prefix
 from nftban.protect.protected import Protected
 from nftban.records import (
     Action,
+    Answer,
     Ban,
     Event,
     Evidence,
@@ -54,6 +55,9 @@ STOP_WITHIN = 10.0
 
 UNDECIDED = 60.0
 """Seconds after an offence in which a verification may still have been under way when a daemon was killed."""
+
+TESTED_WITHIN = 60.0
+"""Seconds within which a zone must have passed a test to get somebody banned."""
 
 KEPT_OFFENCES = 50
 """Offences stored with a ban at least, the newest; so many that re-verification can judge by them."""
@@ -232,10 +236,12 @@ class Pipeline:
         evidence = self._about(jail, suspect, now)
         verdict = self._judged(jail, suspect, evidence, now)
         if verdict.action is Action.BAN:
-            if (protected := self._lockout.at_once(verdict.prefix)) is not None:
+            sure = not verdict.needs_listing
+            if sure and (protected := self._lockout.at_once(verdict.prefix)) is not None:
                 self._place(jail, suspect, evidence, verdict, protected, now)
                 return
-            # Whether the ban may be is asked of the system, in a thread: the same one-at-a-time slot holds it.
+            # Whether the ban may be is asked of the zones that it needs, and of the system, in a thread: the same
+            # one-at-a-time slot holds it.
             self._asked[key] = asyncio.create_task(self._decide(jail, suspect, None))
         elif verdict.score >= jail.rules.maxretry:
             self._note_spared(key, f"{suspect.prefix} spared in jail {jail.name}: {verdict.rule}", now)
@@ -269,6 +275,9 @@ class Pipeline:
                 return
             evidence = self._about(jail, latest, now)
             verdict = self._judged(jail, latest, evidence, now)
+            if verdict.action is Action.BAN and verdict.needs_listing and evidence is not None:
+                evidence, now = await self._believed(jail, latest, evidence, now)
+                verdict = self._judged(jail, latest, evidence, now)
             if verdict.action is Action.BAN:
                 await self._ban(jail, latest, evidence, verdict)
             elif verdict.score >= jail.rules.maxretry:
@@ -278,6 +287,18 @@ class Pipeline:
             log.exception("jail %s could not decide about %s", jail.name, suspect.prefix)
         finally:
             del self._asked[key]
+
+    async def _believed(
+        self, jail: JailSetup, suspect: Suspect, evidence: Evidence, now: float
+    ) -> tuple[Evidence | None, float]:
+        """What may be held against the suspect once the zones that list it have passed a test within TESTED_WITHIN: one
+        that lists everybody since is found out before it gets anybody banned."""
+        if self._verifier is None:
+            return evidence, now
+        listing = {e.zone for e in evidence.listings if e.answer is Answer.LISTED and e.points > 0}
+        await self._verifier.confirmed(listing, now - TESTED_WITHIN, now)
+        now = self._clock()
+        return self._about(jail, suspect, now), now
 
     async def _ban(self, jail: JailSetup, suspect: Suspect, evidence: Evidence | None, verdict: Verdict) -> None:
         protected = await self._lockout.current()

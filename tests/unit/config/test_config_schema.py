@@ -31,7 +31,8 @@ def test_writing_out_the_defaults_gives_the_defaults(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*sorted(TABLES), "jail", "feed"])
 def test_every_setting_is_described(name: str) -> None:
-    model = {"jail": Jail, "feed": FeedUse}.get(name) or TABLES[name]
+    named: dict[str, type[BaseModel]] = {"jail": Jail, "feed": FeedUse}
+    model = named.get(name) or TABLES[name]
     assert isinstance(model, type)
     assert issubclass(model, BaseModel)
     for key, field in model.model_fields.items():

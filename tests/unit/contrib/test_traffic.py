@@ -163,10 +163,7 @@ def test_median_and_90th() -> None:
 
 def test_a_zone_that_lies_gets_nobody_banned_who_did_nothing(judged: list[Score]) -> None:
     asking, counting, door = judged
-    offended = {name for name, kind in counting.kinds.items() if kind.good and kind.banned}
-    lied = {name for name, kind in asking.kinds.items() if kind.lied}
-    assert lied <= offended
-    assert counting.total(True).lied == 0
+    assert counting.total(True).lied == asking.total(True).lied == 0
     assert door.total(True).lied > asking.total(True).lied  # so there was something to fall for
 
 

@@ -165,7 +165,7 @@ def test_a_server_that_is_gone_and_a_list_that_is_let_go(tmp_path: Path) -> None
 def test_ends_move_on_as_the_list_is_confirmed(tmp_path: Path) -> None:
     async def play(stage: Stage, _: Path) -> None:
         ends = set()
-        for _ in range(8):
+        for _round in range(8):
             await run(stage)
             (entry,) = (await stage.call("query", address=LISTED))["entries"]
             assert entry["until"] > stage.now + 2 * HOUR

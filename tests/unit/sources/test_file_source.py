@@ -16,7 +16,8 @@ import pytest
 
 from nftban.records import Cursor, LogLine
 from nftban.sources import file as file_source
-from nftban.sources.file import CHUNK, LINE_LIMIT, FileSource
+from nftban.sources.chunks import LINE_LIMIT
+from nftban.sources.file import CHUNK, FileSource
 from nftban.sources.inotify import Inotify
 
 LIMIT = 5.0  # seconds until a line that does not come is a failure
