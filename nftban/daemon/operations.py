@@ -45,6 +45,7 @@ from nftban.plain import to_plain
 from nftban.prefixes import Prefix, parse_range
 from nftban.protect import host
 from nftban.records import Answer, Ban, Event, Origin
+from nftban.store.checked import last_check
 from nftban.store.sqlite import Store, StoredBan
 from nftban.verify.verify import Told
 
@@ -395,8 +396,10 @@ class Operations:
     def _explained(self, stored: StoredBan) -> Json:
         ban = self._house.store.detail(stored.id)
         verdict, evidence = ban.verdict, ban.evidence
+        checked = last_check(self._house.store, stored.id)
         return {
             **ban_row(stored),
+            "checked": {"time": checked[0], "words": checked[1]} if checked else None,
             "rule": verdict.rule if verdict else "",
             "parts": to_plain(verdict.parts) if verdict else [],
             "duration": None if ban.until is None else ban.until - ban.since,

@@ -17,6 +17,7 @@ from nftban.daemon.assemble import JailSetup
 from nftban.daemon.house import House
 from nftban.judge import ban_length, judge
 from nftban.records import Action, Answer, Ban, Event, Evidence, History, SpfResult, Suspect
+from nftban.store.checked import note_check
 from nftban.store.sqlite import StoredBan
 from nftban.verify.verify import Told
 
@@ -49,7 +50,9 @@ async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Calla
     fresh = await house.verifier.evidence(ban.evidence.prefix, asked, told, only=listing, modest=True)
     clear = {e.zone for e in fresh.listings if e.answer is Answer.CLEAR}
     if stored.needs_listing and not await house.verifier.confirmed(clear, asked, house.clock()):
-        return  # a zone that was emptied says "clear" of everybody
+        # A zone that was emptied says "clear" of everybody.
+        note_check(house.store, stored.id, house.clock(), f"{', '.join(sorted(clear))}: clear, but failed a test")
+        return
     now = house.clock()
     current = house.bans.get(ban.prefix, ban.scope)
     if current is None or current.id != stored.id or not ban.holds(now):
@@ -64,6 +67,14 @@ async def _again(house: House, stored: StoredBan, jail: JailSetup, report: Calla
     listed = any(e.answer is Answer.LISTED and e.points > 0 for e in fresh.listings)
     if listed and ban.until is not None and ban.until - now < house.loaded.settings.reverify.extend_within:
         _extend(house, ban, evidence, jail, now, report)
+        return
+    note_check(house.store, stored.id, now, f"{_told(fresh)}; {verdict.score} of {verdict.threshold} points")
+
+
+def _told(evidence: Evidence) -> str:
+    """Who said what, for `why`."""
+    words = [f"{e.zone} {e.answer}" for e in evidence.listings]
+    return ", ".join(words) or "no list was asked"
 
 
 def _merged(before: Evidence, fresh: Evidence) -> Evidence:

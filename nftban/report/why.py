@@ -102,6 +102,10 @@ def _ban(ban: Json, address: str, now: float) -> Iterator[RenderableType]:
         yield indented(_sum(ban["parts"], ban["score"], ban["threshold"]))
     if ban.get("needs_listing"):
         yield indented(Text("Without its listing it would not be banned: a delisting lifts this ban.", style="dim"))
+    if checked := ban.get("checked"):
+        yield indented(
+            Text(f"Asked again {ago(checked['time'], now)}, and kept: {shown(checked['words'])}", style="dim")
+        )
     yield from _evidence(ban, address, now)
 
 

@@ -208,3 +208,18 @@ def test_a_permanent_ban_that_needed_its_listing_is_lifted_too(tmp_path: Path) -
         assert not await stage.banned(BOT)
 
     on_stage(tmp_path, SETTINGS.replace('bantime = "10m"', 'bantime = "permanent"'), play)
+
+
+def test_why_shows_that_a_ban_was_verified_again_and_kept(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        await banned_by(stage, ZEN)
+        (ban,) = (await stage.call("why", address=BOT))["bans"]
+        assert ban["checked"] is None
+        stage.wait(301)
+        await stage.daemon.reverify()
+        await stage.daemon.reverify()
+        found = (await stage.call("why", address=BOT))["bans"]
+        checked = [b["checked"] for b in found if b["ended"] is None]
+        assert checked[0]["words"] == f"{ZEN} listed; 6 of 6 points", checked
+
+    on_stage(tmp_path, SETTINGS.replace('extend_within = "5m"', 'extend_within = "1m"'), play)
