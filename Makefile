@@ -59,6 +59,8 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@contrib/make/apt-install.sh fail2ban iproute2 nftables rbldnsd sshguard unbound || [ $$? -eq 77 ]
+	@$(BIN)/python -c 'from pathlib import Path; from traffic.packages import unpacked; \
+		unpacked("crowdsec", Path("build/judge"))'
 	@$(BIN)/python -m bench
 
 judge: $(VENV)/.dev

@@ -1,8 +1,10 @@
-"""Detection: generated logs through fail2ban's filters, ours beside fail2ban-regex and sshg-parser; counting; start.
+"""Detection: generated logs through fail2ban's filters, ours beside three peers; counting; start.
 
 What is compared is CPU time, user and system, of a process of its own each, start and loading included: it means the
 same on a busy machine.  That both found the same offences (address by address, how often) is checked outside the time.
-sshg-parser has its own attacks, so there is nothing to check there.  A peer that is not installed is left out.
+sshg-parser and CrowdSec have their own attacks, so there is nothing to check there; CrowdSec must raise alerts at all.
+It reads fewer lines: what a line costs it is the difference of two logs, so that its start counts once.
+A peer that is not installed is left out, and its row says so.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from traffic import crowdsec, packages
+
 from bench.logs import write_log
 from bench.measures import Row, Scale, addresses
 from nftban.cli.filter import briefs, chunks
@@ -36,20 +40,22 @@ from nftban.sources.file import FileSource
 
 FAIL2BAN = "fail2ban-regex"
 SSHGUARD = "/usr/libexec/sshguard/sshg-parser"
+CROWDSEC = Path(__file__).parents[2] / "build/judge"
+CROWDSEC_LINES = 20_000
 SPECS = {"postfix": "postfix[mode=aggressive]", "sshd": "sshd"}
-# kind, share of offences, at most so much of fail2ban's time, the goal, at most so much of sshg-parser's
+# kind, share of offences, at most so much of fail2ban's time, the goal, at most so much of sshg-parser's, of CrowdSec's
 LOGS = (
-    ("postfix", 0.05, 1 / 40, 1 / 60, 1 / 5),
-    ("sshd", 0.05, 1 / 18, 1 / 30, 1 / 1.3),
-    ("postfix", 0.30, 1 / 17, 1 / 25, None),
-    ("sshd", 0.30, 1 / 8, 1 / 15, None),
+    ("postfix", 0.05, 1 / 40, 1 / 60, 1 / 5, 1 / 50),
+    ("sshd", 0.05, 1 / 18, 1 / 30, 1 / 1.3, 1 / 50),
+    ("postfix", 0.30, 1 / 17, 1 / 25, None, None),
+    ("sshd", 0.30, 1 / 8, 1 / 15, None, None),
 )
 
 
 def matching(scale: Scale) -> Iterator[Row]:
     """A million lines, the same filter on both sides."""
     count = scale.count(1_000_000)
-    for kind, share, limit, goal, of_sshguard in LOGS:
+    for kind, share, limit, goal, of_sshguard, of_crowdsec in LOGS:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             write_log(log, kind, count, share)
@@ -65,6 +71,40 @@ def matching(scale: Scale) -> Iterator[Row]:
             if Path(SSHGUARD).exists():
                 theirs = min(_cpu(_run, [SSHGUARD], log) for _ in range(scale.repeated(3)))
                 yield Row(what, ours, theirs, "sshg-parser", limit=of_sshguard, goal=1, note="CPU time")
+            else:
+                yield Row(what, ours, note="sshg-parser is not installed")
+            if of_crowdsec:
+                yield _beside_crowdsec(what, ours, (kind, count, share), of_crowdsec, scale)
+
+
+def _beside_crowdsec(what: str, ours: float, given: tuple[str, int, float], limit: float, scale: Scale) -> Row:
+    kind, count, share = given
+    root = packages.unpacked("crowdsec", CROWDSEC)
+    if root is None:
+        return Row(what, ours, note="CrowdSec's package cannot be had")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)  # in the private network namespace of the run
+    more = max(scale.count(CROWDSEC_LINES), 2000)
+    less = more // 10
+    (short, _), (long, alerts) = (_crowdsec(root, kind, lines, share) for lines in (less, more))
+    if not alerts and not scale.quick:
+        raise AssertionError(f"CrowdSec raised no alert in {more:,} lines of {kind}")
+    each = (long - short) / (more - less)
+    note = f"CPU time, from {less:,} and {more:,} lines: {each * 1e6:.0f} µs each; its local API and database included"
+    return Row(what, ours, short + each * (count - less), "CrowdSec", limit=limit, note=note)
+
+
+def _crowdsec(root: Path, kind: str, lines: int, share: float) -> tuple[float, int]:
+    """CPU seconds of a replay by the unpacked package, in directories of its own; how many alerts it raised."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_log(folder / "all.log", kind, lines, share)
+        crowdsec.set_up(folder, root)
+        configuration, credentials = folder / "etc/config.yaml", folder / "etc/credentials.yaml"
+        add: list[str | Path] = ["machines", "add", "bench", "--auto", "--force", "-f", credentials]
+        crowdsec.call([root / "usr/bin/cscli", "-c", configuration, *add])
+        replay: list[str | Path] = ["-c", configuration, "-dsn", f"file://{folder}/all.log", "-type", "syslog"]
+        took = _cpu(crowdsec.call, [root / "usr/bin/crowdsec", *replay])
+        return took, len(crowdsec.alerts(folder / "alerts.db"))
 
 
 def many_filters(scale: Scale) -> Iterator[Row]:

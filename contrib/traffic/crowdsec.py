@@ -66,19 +66,19 @@ def run(people: Population, root: Path) -> Outcome:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _set_up(folder, root)
+        set_up(folder, root)
         with (folder / "all.log").open("w", encoding="utf-8") as log:
             log.writelines(f"{line.text}\n" for line in simulated(people))
         configuration = folder / "etc/config.yaml"
         add: list[str | Path] = ["machines", "add", "judge", "--auto", "--force", "-f", folder / "etc/credentials.yaml"]
-        _call([root / "usr/bin/cscli", "-c", configuration, *add])
-        _call([root / "usr/bin/crowdsec", "-c", configuration, "-dsn", f"file://{folder}/all.log", "-type", "syslog"])
-        spans = list(as_spans(_alerts(folder / "alerts.db"), people.end))
+        call([root / "usr/bin/cscli", "-c", configuration, *add])
+        call([root / "usr/bin/crowdsec", "-c", configuration, "-dsn", f"file://{folder}/all.log", "-type", "syslog"])
+        spans = list(as_spans(alerts(folder / "alerts.db"), people.end))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Outcome("CrowdSec", _prevented(people, spans), spans, 0, after.ru_utime - before.ru_utime)
 
 
-def _set_up(folder: Path, root: Path) -> None:
+def set_up(folder: Path, root: Path) -> None:
     etc = folder / "etc"
     for place, names in PARTS.items():
         (etc / place).mkdir(parents=True)
@@ -97,13 +97,13 @@ def _set_up(folder: Path, root: Path) -> None:
     (etc / "config.yaml").write_text(CONFIG.format(folder, (root / HUB).absolute(), port))
 
 
-def _call(command: list[str | Path]) -> None:
+def call(command: list[str | Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
 
 
-def _alerts(database: Path) -> list[tuple[str, float, float]]:
+def alerts(database: Path) -> list[tuple[str, float, float]]:
     """Address, begin and end of each alert."""
     with sqlite3.connect(database) as opened:
         rows = opened.execute("SELECT source_value, started_at, stopped_at FROM alerts").fetchall()

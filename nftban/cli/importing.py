@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nftban.cli.output import write
-from nftban.cli.reach import Config, settings
+from nftban.cli.output import write, write_json
+from nftban.cli.reach import AsJson, Config, settings
 from nftban.errors import EXIT_NO, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def fail2ban(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Its settings.")] = Path("/etc/fail2ban"),
     config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print fail2ban's enabled jails as nftban.toml."""
     from nftban.daemon.assemble import filter_directories
@@ -55,6 +56,10 @@ def fail2ban(
         return f"filter = {entry.filter}: {found[0]}"
 
     text = imported(entries, faults, str(directory), filter_fault)
-    write(text)
-    if off or "\nenabled = false\n" in text:
+    complete = not (off or "\nenabled = false\n" in text)
+    if as_json:
+        write_json({"toml": text, "complete": complete})
+    else:
+        write(text)
+    if not complete:
         raise typer.Exit(EXIT_NO)

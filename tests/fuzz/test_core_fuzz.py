@@ -35,7 +35,6 @@ from nftban.protect.host import ssh_connection
 from nftban.records import (
     Ban,
     Cursor,
-    Delta,
     Element,
     Event,
     Evidence,
@@ -341,7 +340,7 @@ any_prefix = st.sampled_from([4, 6]).flatmap(
 )
 st.register_type_strategy(Prefix, any_prefix)
 st.register_type_strategy(float, st.floats(allow_nan=False))
-KINDS = [LogLine, Cursor, Offence, Login, Suspect, Evidence, History, Verdict, Ban, Element, Delta, Refused, Event]
+KINDS = [LogLine, Cursor, Offence, Login, Suspect, Evidence, History, Verdict, Ban, Element, Refused, Event]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
