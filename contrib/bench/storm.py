@@ -8,7 +8,6 @@ when all is done, beside what it holds after a second storm of the same size who
 from __future__ import annotations
 
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -93,7 +92,6 @@ def _resident(pid: int) -> float:
 def storm(scale: Scale) -> Iterator[Row]:
     """Two of them, one after the other."""
     count = scale.count(20_000)
-    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)  # of this world's own processes
     with tempfile.TemporaryDirectory() as name, NetlinkKernel(LAYOUT) as kernel:
         folder = Path(name)
         with daemon(folder) as running:

@@ -128,6 +128,8 @@ def daemon(folder: Path) -> Iterator[_Usage]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(notify))
         ready.settimeout(60)
+        if os.readlink("/proc/self") != str(os.getpid()):
+            subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)  # of this world's own processes
         process = subprocess.Popen(
             [sys.executable, "-m", "nftban", "-c", str(folder / "nftban.toml"), "daemon"],
             env={**os.environ, "NOTIFY_SOCKET": str(notify)},
@@ -138,9 +140,11 @@ def daemon(folder: Path) -> Iterator[_Usage]:
     try:
         yield usage
     finally:
+        # Not wait4(2)'s: that counts what this process held before the other program took its place.
+        text = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        usage.peak = int(text.partition("VmHWM:")[2].split()[0]) / 1024
         process.terminate()
-        usage.peak = os.wait4(process.pid, 0)[2].ru_maxrss / 1024
-        process.returncode = 0
+        process.wait()
 
 
 def line_to_entry(scale: Scale) -> Iterator[Row]:
