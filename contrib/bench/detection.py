@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from traffic import crowdsec, packages
@@ -56,7 +57,7 @@ def matching(scale: Scale) -> Iterator[Row]:
     """A million lines, the same filter on both sides."""
     count = scale.count(1_000_000)
     for kind, share, limit, goal, of_sshguard, of_crowdsec in LOGS:
-        with tempfile.TemporaryDirectory() as folder:
+        with _folder() as folder:
             log = Path(folder) / "log"
             write_log(log, kind, count, share)
             what = f"{count:,} lines of {kind}, {share:.0%} offences"
@@ -95,7 +96,7 @@ def _beside_crowdsec(what: str, ours: float, given: tuple[str, int, float], limi
 
 def _crowdsec(root: Path, kind: str, lines: int, share: float) -> tuple[float, int]:
     """CPU seconds of a replay by the unpacked package, in directories of its own; how many alerts it raised."""
-    with tempfile.TemporaryDirectory() as name:
+    with _folder() as name:
         folder = Path(name)
         write_log(folder / "all.log", kind, lines, share)
         crowdsec.set_up(folder, root)
@@ -117,7 +118,7 @@ def many_filters(scale: Scale) -> Iterator[Row]:
         return
     filters = [_filter(SPECS["postfix"]), _filter(SPECS["sshd"]), *others]
     count = scale.count(1_000_000)
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder() as folder:
         log = Path(folder) / "log"
         write_log(log, "mixed", count, 0.05)
         singles = [min(_cpu(_screened, [each], log) for _ in range(scale.repeated(2))) for each in filters[:2]]
@@ -138,7 +139,7 @@ def line_to_offence(scale: Scale) -> Iterator[Row]:
 
 async def _waits(count: int) -> list[float]:
     waits: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with _folder() as folder:
         path = Path(folder) / "log"
         path.touch()
         source, matcher, screen = (
@@ -229,7 +230,7 @@ def _matchers_memory() -> float:
     folder = Path(__file__).parents[2] / "rules" / "filters"
     found = [filterfile.load(name, [folder]) for name in filterfile.available([folder])]
     filters = [each for each in found if isinstance(each, Filter)]
-    with tempfile.TemporaryDirectory() as temporary:
+    with _folder() as temporary:
         log = Path(temporary) / "log"
         write_log(log, "mixed", 20_000, 0.3)
         _screened(filters, log)
@@ -250,6 +251,17 @@ def _counted(count: int) -> tuple[float, float, float]:
         windows.prune(10_000)
         longest = max(longest, time.process_time() - began)
     return memory, adding, longest
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """One that a forked child leaves alone: TemporaryDirectory's finalizer may run in it, too."""
+    owner, path = os.getpid(), tempfile.mkdtemp()
+    try:
+        yield path
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(path)
 
 
 def _run(command: list[str], log: Path | None) -> None:

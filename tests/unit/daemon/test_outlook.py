@@ -65,10 +65,10 @@ def test_offences_count_until_the_time_that_is_told(tmp_path: Path) -> None:
 
 def test_a_login_spares_until_the_time_that_is_told(tmp_path: Path) -> None:
     async def play(stage: Stage) -> None:
-        stage.house.store.set_login(Login(Prefix.parse(CUSTOMER), stage.now - 3500, "bob"))
+        stage.house.store.set_login(Login(Prefix.parse(CUSTOMER), stage.now - 86300, "bob"))
         await stage.offend(CUSTOMER, 7)
         why = await asked(stage, CUSTOMER)
-        assert why["reason"].startswith("spared: a successful login 58m20s ago spares this address")
+        assert why["reason"].startswith("spared: a successful login 23h58m ago spares this address")
         assert why["changes"][0] == "jail postfix: its login spares it for another 1m40s"
         assert why["watched"][0]["action"] == "spare"
         assert "Spared by jail postfix  7 of 6 points\n" in shown(why, stage.now)
